@@ -1,0 +1,4 @@
+//! homing: a multi-ISP multihoming edge router in one process.
+
+pub mod kstate;
+pub mod model;

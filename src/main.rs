@@ -1,0 +1,2 @@
+//! The `homing` command.
+fn main() {}

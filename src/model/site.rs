@@ -1,0 +1,115 @@
+//! The whole site.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::{Firewall, IfName, MarkLayout, Name, Policy, Uplink};
+
+/// A validated profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// `site:`; `homing` when left out.
+    pub name: String,
+    /// In the order of the file.
+    pub uplinks: Vec<Uplink>,
+    /// In the order of the file; empty means "every interface that is no uplink is inside".
+    pub lans: Vec<Lan>,
+    /// In the order of the file: the first that matches takes the session.
+    pub policies: Vec<Policy>,
+    /// Filters on the uplinks.
+    pub firewall: Firewall,
+    /// Our bits of the marks.
+    pub marks: MarkLayout,
+    /// Our ranges of rule priorities and routing tables.
+    pub routing: Routing,
+    /// `fast-path:`.
+    pub fast_path: FastPath,
+    /// `api:`.
+    pub api: Api,
+    /// Sections that are valid but whose engine does not exist yet, as the keys stand in the file
+    /// (`probes`, `services`, …); `run` refuses a profile that has any.
+    pub without_engine: Vec<String>,
+}
+
+impl Site {
+    /// The uplink of that name.
+    pub fn uplink(&self, name: &Name) -> Option<&Uplink> {
+        self.uplinks.iter().find(|uplink| &uplink.name == name)
+    }
+
+    /// The LAN of that name.
+    pub fn lan(&self, name: &Name) -> Option<&Lan> {
+        self.lans.iter().find(|lan| &lan.name == name)
+    }
+
+    /// Each uplink's weight: as written, else from `bandwidth.down` relative to the others (the
+    /// slowest gets 1), else 1.
+    pub fn weights(&self) -> BTreeMap<Name, u32> {
+        let down = |uplink: &Uplink| uplink.bandwidth.map(|b| b.down).filter(|&rate| rate > 0);
+        let slowest = self.uplinks.iter().filter_map(down).min().unwrap_or(1);
+        let derived = |uplink: &Uplink| {
+            let ratio = down(uplink).map_or(1, |rate| (rate + slowest / 2) / slowest);
+            u32::try_from(ratio).unwrap_or(u32::MAX)
+        };
+        let weight = |uplink: &Uplink| uplink.weight.unwrap_or_else(|| derived(uplink));
+        self.uplinks
+            .iter()
+            .map(|uplink| (uplink.name.clone(), weight(uplink)))
+            .collect()
+    }
+}
+
+/// An inside network behind an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lan {
+    /// The name in the profile.
+    pub name: Name,
+    /// The network device.
+    pub interface: IfName,
+    /// `networks:`; empty means those of the interface's addresses.
+    pub networks: Vec<IpNet>,
+}
+
+/// Our ranges of numbers in policy routing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routing {
+    /// Rule priorities from here on are ours.
+    pub first_priority: u32,
+    /// Routing tables from here on are ours.
+    pub first_table: u32,
+}
+
+impl Default for Routing {
+    fn default() -> Self {
+        Routing {
+            first_priority: 10_000,
+            first_table: 10_000,
+        }
+    }
+}
+
+/// `fast-path:`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FastPath {
+    /// Where the kernel has it.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// With the network card's help.
+    Hardware,
+}
+
+/// `api:`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Api {
+    /// TCP addresses, besides the Unix socket.
+    pub listen: Vec<SocketAddr>,
+    /// The live page.
+    pub page: bool,
+    /// Where the token for remote readers is kept.
+    pub token_file: Option<PathBuf>,
+}
