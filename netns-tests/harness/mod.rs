@@ -1,10 +1,12 @@
 //! What every scenario needs.
 
 mod site;
+mod snapshot;
 mod traffic;
 mod wait;
 
-pub use site::{Outcome, PATIENCE, Site, TCP, UDP, homing, one_policy, profile, with_uplinks};
+pub use site::{PATIENCE, Site, homing, one_policy, profile, with_uplinks};
+pub use snapshot::Snapshot;
 pub use wait::until;
 
 use std::sync::Once;

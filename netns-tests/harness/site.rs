@@ -26,7 +26,7 @@ pub const UDP: [u16; 4] = [53, 80, 443, 5060];
 pub struct Site {
     pub stage: Stage,
     pub family: Family,
-    pub servers: Servers,
+    _servers: Servers,
     pub dir: PathBuf,
     daemon: Option<Child>,
 }
@@ -89,7 +89,7 @@ impl Site {
         Site {
             stage,
             family,
-            servers,
+            _servers: servers,
             dir,
             daemon: None,
         }

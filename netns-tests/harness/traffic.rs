@@ -117,7 +117,7 @@ impl Site {
                 .map(|session| self.uplink(&session))
                 .map_err(|error| error.to_string())
         };
-        until(PATIENCE, look, |way| way.as_deref() == Ok(uplink))
+        let _ = until(PATIENCE, look, |way| way.as_deref() == Ok(uplink))
             .unwrap_or_else(|last| panic!("new sessions take {last:?} and not {uplink}"));
     }
 }
