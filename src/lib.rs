@@ -2,3 +2,5 @@
 
 pub mod kstate;
 pub mod model;
+pub mod plan;
+pub mod steering;

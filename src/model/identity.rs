@@ -46,3 +46,16 @@ member_id!(
     /// 1 to 255: a server within its group, in the connection mark.
     ServerId
 );
+
+/// The number that a name asks for, from 1 to `max`: the same on every router, in every year.
+///
+/// FNV-1a over the name, then the finishing mix of MurmurHash3, so that names which differ in one
+/// letter spread.
+pub fn natural_id(name: &str, max: u32) -> u32 {
+    let fnv = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let mut hash = name.bytes().fold(0x811c_9dc5, fnv);
+    for (shift, factor) in [(16, 0x85eb_ca6b_u32), (13, 0xc2b2_ae35), (16, 1)] {
+        hash = (hash ^ (hash >> shift)).wrapping_mul(factor);
+    }
+    hash % max.max(1) + 1
+}

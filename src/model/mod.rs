@@ -16,7 +16,7 @@ pub use balance::{
     Balance, Dscp, Match, Persistence, PersistenceKey, Policy, PortRange, Protocol, WhenAllDown,
 };
 pub use firewall::{Allow, AllowTarget, Firewall, ForwardPolicy, InputPolicy};
-pub use identity::{MemberId, PolicyId, ServerId, UplinkId};
+pub use identity::{MemberId, PolicyId, ServerId, UplinkId, natural_id};
 pub use marks::{Mark, MarkLayout, MarkMask, RulePriority, TableId};
 pub use names::{IfName, InvalidName, Name};
 pub use site::{Api, FastPath, Lan, Routing, Site};
@@ -37,11 +37,7 @@ impl Family {
 
     /// The family of an address.
     pub fn of(address: std::net::IpAddr) -> Family {
-        if address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
     /// The family of a network.

@@ -55,10 +55,7 @@ impl Site {
             u32::try_from(ratio).unwrap_or(u32::MAX)
         };
         let weight = |uplink: &Uplink| uplink.weight.unwrap_or_else(|| derived(uplink));
-        self.uplinks
-            .iter()
-            .map(|uplink| (uplink.name.clone(), weight(uplink)))
-            .collect()
+        self.uplinks.iter().map(|uplink| (uplink.name.clone(), weight(uplink))).collect()
     }
 }
 
@@ -84,10 +81,7 @@ pub struct Routing {
 
 impl Default for Routing {
     fn default() -> Self {
-        Routing {
-            first_priority: 10_000,
-            first_table: 10_000,
-        }
+        Routing { first_priority: 10_000, first_table: 10_000 }
     }
 }
 
