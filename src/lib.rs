@@ -1,4 +1,6 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
+pub mod cli;
 pub mod kstate;
 pub mod model;
+pub mod profile;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::{Firewall, IfName, MarkLayout, Name, Policy, Uplink};
+use super::{Firewall, Group, Helper, IfName, MarkLayout, Name, Policy, Probe, Service, Uplink};
 
 /// A validated profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,14 @@ pub struct Site {
     pub lans: Vec<Lan>,
     /// In the order of the file: the first that matches takes the session.
     pub policies: Vec<Policy>,
+    /// Blocks under `probes`, and inline blocks under their uplink's name.
+    pub probes: BTreeMap<Name, Probe>,
+    /// Servers that services share.
+    pub groups: BTreeMap<Name, Group>,
+    /// In the order of the file.
+    pub services: Vec<Service>,
+    /// Connection-tracking helpers for sessions from the LANs.
+    pub helpers: Vec<Helper>,
     /// Filters on the uplinks.
     pub firewall: Firewall,
     /// Our bits of the marks.
