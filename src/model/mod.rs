@@ -25,7 +25,7 @@ pub use probe::{Check, CheckKind, Degraded, Host, HttpExpect, Pace, Probe, Share
 pub use service::{
     Group, GroupBalance, Helper, PersistenceMode, Server, Service, ServicePersistence, Virtual,
 };
-pub use site::{Api, FastPath, Lan, Routing, Site};
+pub use site::{Api, FastPath, Lan, Routing, Site, weights};
 pub use uplink::{Bandwidth, Gateway, NatMode, Uplink};
 
 /// An address family. IPv4 and IPv6 are equals everywhere.

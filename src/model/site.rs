@@ -56,18 +56,23 @@ impl Site {
     /// Each uplink's weight: as written, else from `bandwidth.down` relative to the others (the
     /// slowest gets 1), else 1.
     pub fn weights(&self) -> BTreeMap<Name, u32> {
-        let down = |uplink: &Uplink| uplink.bandwidth.map(|b| b.down).filter(|&rate| rate > 0);
-        let slowest = self.uplinks.iter().filter_map(down).min().unwrap_or(1);
-        let derived = |uplink: &Uplink| {
-            let ratio = down(uplink).map_or(1, |rate| (rate + slowest / 2) / slowest);
-            u32::try_from(ratio).unwrap_or(u32::MAX)
-        };
-        let weight = |uplink: &Uplink| uplink.weight.unwrap_or_else(|| derived(uplink));
-        self.uplinks
-            .iter()
-            .map(|uplink| (uplink.name.clone(), weight(uplink)))
-            .collect()
+        weights(&self.uplinks)
     }
+}
+
+/// See [`Site::weights`].
+pub fn weights(uplinks: &[Uplink]) -> BTreeMap<Name, u32> {
+    let down = |uplink: &Uplink| uplink.bandwidth.map(|b| b.down).filter(|&rate| rate > 0);
+    let slowest = uplinks.iter().filter_map(down).min().unwrap_or(1);
+    let derived = |uplink: &Uplink| {
+        let ratio = down(uplink).map_or(1, |rate| (rate + slowest / 2) / slowest);
+        u32::try_from(ratio).unwrap_or(u32::MAX)
+    };
+    let weight = |uplink: &Uplink| uplink.weight.unwrap_or_else(|| derived(uplink));
+    uplinks
+        .iter()
+        .map(|uplink| (uplink.name.clone(), weight(uplink)))
+        .collect()
 }
 
 /// An inside network behind an interface.

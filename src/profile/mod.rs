@@ -7,6 +7,7 @@
 //! an error.
 
 mod checks;
+mod claims;
 mod cover;
 mod fields;
 mod finding;
@@ -14,6 +15,7 @@ mod groups;
 mod lans;
 mod names;
 mod net;
+mod overlap;
 mod parse;
 mod policies;
 mod probes;
@@ -142,7 +144,6 @@ fn sections<'t>(top: &Fields<'t>, names: &Names, out: &mut Findings) -> Sections
         .get("marks", out)
         .and_then(|node| settings::marks(node, out));
     Sections {
-        top: top.node(),
         section: top.raw("uplinks"),
         uplinks,
         lans: lans.unwrap_or_default(),

@@ -46,11 +46,7 @@ pub(super) fn address(node: Node<'_>, out: &mut Findings) -> Option<IpAddr> {
 /// A prefix of either family; an address alone is the prefix of that host.
 pub(super) fn prefix(node: Node<'_>, out: &mut Findings) -> Option<IpNet> {
     let text = node.text().unwrap_or_default();
-    let parsed = match text.parse::<IpAddr>() {
-        Ok(host) => Some(IpNet::from(host)),
-        Err(_) => text.parse::<IpNet>().ok(),
-    };
-    let Some(net) = parsed else {
+    let Some(net) = parse_prefix(text) else {
         let hint = "for example 192.0.2.0/24 or \"2001:db8::/32\"";
         expected(node, "a prefix", hint, out);
         return None;
@@ -65,6 +61,14 @@ pub(super) fn prefix(node: Node<'_>, out: &mut Findings) -> Option<IpNet> {
     );
     out.error_with(node, format!("`{net}` has bits set after its prefix"), hint);
     None
+}
+
+/// A prefix, or an address as the prefix of that host.
+pub(super) fn parse_prefix(text: &str) -> Option<IpNet> {
+    match text.parse::<IpAddr>() {
+        Ok(host) => Some(IpNet::from(host)),
+        Err(_) => text.parse().ok(),
+    }
 }
 
 /// One prefix or a list of them.

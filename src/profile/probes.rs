@@ -25,6 +25,8 @@ const TARGET_KINDS: &[&str] = &["icmp", "tcp", "http", "https", "dns"];
 const HTTP_KEYS: &[&str] = &["url", "status", "body", "host"];
 const DEGRADED_KEYS: &[&str] = &["loss", "rtt", "jitter"];
 
+/// Most targets of one block.
+const MOST_TARGETS: usize = 64;
 /// Longest time between rounds, and longest wait.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// Shortest time between rounds, and shortest wait.
@@ -100,8 +102,18 @@ fn targets(node: Node<'_>, out: &mut Findings) -> Vec<Target> {
         );
         return Vec::new();
     }
+    let items = super::fields::list(node, out);
+    if items.len() > MOST_TARGETS {
+        let message = format!("{} targets are more than {MOST_TARGETS}", items.len());
+        out.error_with(
+            node.key(),
+            message,
+            "two or three tell a broken link from a broken target",
+        );
+        return Vec::new();
+    }
     let mut all = Vec::new();
-    for item in super::fields::list(node, out) {
+    for item in items {
         let Some(target) = target(item, out) else {
             continue;
         };

@@ -1,6 +1,6 @@
 //! `services`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::model::{
     Name, PersistenceMode, PortRange, Protocol, Service, ServicePersistence, Virtual,
@@ -11,7 +11,7 @@ use super::finding::Findings;
 use super::names::{Names, reference};
 use super::policies::IDLE;
 use super::tree::{Kind, Node};
-use super::{net, scalar, settings};
+use super::{claims, net, scalar, settings};
 
 pub(super) const KEYS: &[&str] = &[
     "virtual",
@@ -61,7 +61,7 @@ pub(super) fn read<'t>(
             all.push((service, fields));
         }
     }
-    twice(&all, out);
+    claims::check(&all, out);
     all
 }
 
@@ -262,61 +262,4 @@ fn persistence_of(node: Node<'_>, out: &mut Findings) -> Option<ServicePersisten
         client_mask: mask(client_mask, 32),
         client_mask6: mask(client_mask6, 128),
     })
-}
-
-/// Two services that claim the same port of the same address.
-fn twice(services: &[(Service, Fields<'_>)], out: &mut Findings) {
-    let mut claims: HashMap<(&Virtual, Option<Protocol>), Vec<(PortRange, usize)>> = HashMap::new();
-    let all = PortRange {
-        first: 0,
-        last: u16::MAX,
-    };
-    for (index, (service, _)) in services.iter().enumerate() {
-        for address in &service.virtuals {
-            if service.protocols.is_empty() {
-                claims
-                    .entry((address, None))
-                    .or_default()
-                    .push((all, index));
-            }
-            for &protocol in &service.protocols {
-                let claim = claims.entry((address, Some(protocol))).or_default();
-                claim.extend(service.ports.iter().map(|&range| (range, index)));
-            }
-        }
-    }
-    let mut told = BTreeSet::new();
-    for claim in claims.values_mut() {
-        claim.sort_unstable();
-        let mut widest: Option<(u16, usize)> = None;
-        for &(range, index) in claim.iter() {
-            if let Some((last, other)) = widest.filter(|&(last, _)| range.first <= last) {
-                if other != index {
-                    told.insert((index.max(other), index.min(other)));
-                }
-                widest = Some(if range.last > last {
-                    (range.last, index)
-                } else {
-                    (last, other)
-                });
-            } else {
-                widest = Some((range.last, index));
-            }
-        }
-    }
-    for (later, earlier) in told {
-        let (Some((_, fields)), Some((other, _))) = (services.get(later), services.get(earlier))
-        else {
-            continue;
-        };
-        let message = format!(
-            "service `{}` has the same address, protocol and port",
-            other.name
-        );
-        out.error_with(
-            fields.node(),
-            message,
-            "a port of an address belongs to one service",
-        );
-    }
 }

@@ -1,5 +1,6 @@
 //! The short sections: `firewall`, `marks`, `routing`, `fast-path`, `api`, `helpers`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::model::{
@@ -163,6 +164,7 @@ fn listen(fields: &Fields<'_>, out: &mut Findings) -> Vec<std::net::SocketAddr> 
     } else {
         vec![node]
     };
+    let mut seen = BTreeSet::new();
     let mut all = Vec::new();
     for item in items {
         let Some(socket) = net::socket(item, out) else {
@@ -176,7 +178,7 @@ fn listen(fields: &Fields<'_>, out: &mut Findings) -> Vec<std::net::SocketAddr> 
                 hint,
             );
         }
-        if all.contains(&socket) {
+        if !seen.insert(socket) {
             out.error_with(
                 item,
                 format!("`{socket}` a second time"),
