@@ -1,6 +1,8 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
+pub mod cli;
 pub mod kstate;
 pub mod model;
 pub mod plan;
+pub mod profile;
 pub mod steering;
