@@ -1,4 +1,5 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
+pub mod kernel;
 pub mod kstate;
 pub mod model;
