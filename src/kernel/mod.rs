@@ -11,12 +11,15 @@
 //! What is ours: the nft table `inet homing`; routes of our protocol in our range of tables; rules
 //! of our protocol in our range of priorities. All else goes to [`Facts`] and is never changed.
 
+mod conntrack;
 mod error;
 mod fake;
+mod features;
 mod nfnl;
 mod nft_element;
 mod nft_read;
 mod nft_write;
+mod notices;
 mod rtnl;
 mod socket;
 mod sysctl;
@@ -25,15 +28,22 @@ mod wire;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
+mod tests_conntrack;
+#[cfg(test)]
 mod tests_nft;
+#[cfg(test)]
+mod tests_notices;
 #[cfg(test)]
 mod tests_routing;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+pub use conntrack::{Conntrack, Direction, Session, Tuple};
 pub use error::KernelError;
 pub use fake::Fake;
+pub use features::probe;
 pub use nft_element::DumpedElement;
+pub use notices::{Notice, Notices};
 pub use rtnl::{NoSuchDevice, RouteError};
 pub use socket::NetlinkError;
 
@@ -122,7 +132,7 @@ impl Linux {
         self.generation
     }
 
-    /// The ports by which notices name changes of ours .
+    /// The ports by which notices name changes of ours (see [`Notice::port`]).
     pub fn ports(&self) -> [u32; 2] {
         [self.rtnl.port(), self.netfilter.port()]
     }
