@@ -41,6 +41,7 @@ pub(super) mod attr {
     pub(crate) const SET_NAME: u16 = 2;
     pub(crate) const SET_FLAGS: u16 = 3;
     pub(crate) const SET_USERDATA: u16 = 13;
+    pub(crate) const SET_COUNT: u16 = 20;
     pub(crate) const LIST_TABLE: u16 = 1;
     pub(crate) const LIST_SET: u16 = 2;
     pub(crate) const LIST_ELEMENTS: u16 = 3;

@@ -113,11 +113,11 @@ fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
             chain.rules.push(rule);
         }
     }
-    for (name, flags, declaration) in sets(channel)? {
+    for (name, flags, count, declaration) in sets(channel)? {
         let role = role(&name);
         let readable = role != Role::Learned && flags & SET_INTERVAL == 0;
         let elements = match readable {
-            true => elements(channel, &name)?,
+            true => elements(channel, &name, count)?,
             false => Elements::new(),
         };
         let shape = SetShape::default();
@@ -181,24 +181,50 @@ fn rules(channel: &mut Channel) -> Result<Vec<(String, Declared)>, KernelError> 
         .map_err(failed("rules"))
 }
 
-fn sets(channel: &mut Channel) -> Result<Vec<(String, u32, Declared)>, KernelError> {
+/// Name, flags, number of elements (since Linux 6.16), declaration.
+type SetHeader = (String, u32, Option<u32>, Declared);
+
+fn sets(channel: &mut Channel) -> Result<Vec<SetHeader>, KernelError> {
     let decode = |body: &[u8]| {
         let body = ours(body, attr::SET_TABLE)?;
-        let flags = attribute(body, attr::SET_FLAGS).and_then(u32_be);
-        let flags = flags.unwrap_or(0);
+        let number = |wanted| attribute(body, wanted).and_then(u32_be);
+        let flags = number(attr::SET_FLAGS).unwrap_or(0);
         let name = attribute(body, attr::SET_NAME).map(text)?;
         let userdata = attribute(body, attr::SET_USERDATA);
         let declaration = declared(userdata, SET_COMMENT);
-        (flags & SET_ANONYMOUS == 0).then_some((name, flags, declaration))
+        let header = (name, flags, number(attr::SET_COUNT), declaration);
+        (flags & SET_ANONYMOUS == 0).then_some(header)
     };
     channel
         .dump(&of_our_table(kind::GET_SET, attr::SET_TABLE), decode)
         .map_err(failed("sets"))
 }
 
-fn elements(channel: &mut Channel, set: &str) -> Result<Elements, KernelError> {
-    let dumped = dump_elements(channel, set)?;
-    Ok(dumped.into_iter().map(|e| (e.key, e.data)).collect())
+/// All elements of one set.
+///
+/// A set without a declared `size` is a hash table that grows in the background, and a dump that
+/// takes several datagrams misses some of it then. So dumps are put together until there are as
+/// many as the kernel says, or, where it does not say, until one brings nothing new. That they
+/// are all of one generation is for the caller to see.
+pub(super) fn elements(
+    channel: &mut Channel,
+    set: &str,
+    count: Option<u32>,
+) -> Result<Elements, KernelError> {
+    let mut all = Elements::new();
+    for attempt in 0..ATTEMPTS {
+        let before = all.len();
+        let dumped = dump_elements(channel, set)?;
+        all.extend(dumped.into_iter().map(|e| (e.key, e.data)));
+        let complete = match count {
+            Some(count) => all.len() >= count as usize,
+            None => attempt > 0 && all.len() == before,
+        };
+        if complete {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 /// The elements of one set of ours.

@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::KernelError;
 use super::nfnl::{Batch, attr, kind};
 use super::nft_element::encode;
-use super::nft_read::dump_elements;
 use super::socket::{Channel, NetlinkError};
 use super::wire::CREATE;
-use crate::kstate::{ElementData, Elements, NftOp, TABLE_NAME};
+use super::{KernelError, nft_read};
+use crate::kstate::{ElementData, NftOp, TABLE_NAME};
 
 /// How long `nft` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -141,10 +140,7 @@ fn without_the_gone<'a>(
     for change in changes {
         let mut elements = change.elements.clone();
         if !change.add {
-            let there: Elements = dump_elements(channel, change.set)?
-                .into_iter()
-                .map(|e| (e.key, e.data))
-                .collect();
+            let there = nft_read::elements(channel, change.set, None)?;
             elements.retain(|(key, _)| there.contains_key(*key));
         }
         present.push(Change {
