@@ -1,6 +1,9 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
 pub mod cli;
+pub mod clock;
+pub mod daemon;
+pub mod kernel;
 pub mod kstate;
 pub mod model;
 pub mod plan;
