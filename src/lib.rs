@@ -1,5 +1,6 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod daemon;

@@ -23,6 +23,7 @@ mod notices;
 mod rtnl;
 mod socket;
 mod sysctl;
+mod traffic;
 mod wire;
 
 #[cfg(test)]
@@ -36,16 +37,19 @@ mod tests_notices;
 #[cfg(test)]
 mod tests_routing;
 
+use std::collections::BTreeMap;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 pub use conntrack::{Conntrack, Direction, Session, Tuple};
 pub use error::KernelError;
 pub use fake::Fake;
-pub use features::probe;
+pub use features::probe as probe_features;
 pub use nft_element::DumpedElement;
 pub use notices::{Notice, Notices};
 pub use rtnl::{NoSuchDevice, RouteError};
 pub use socket::NetlinkError;
+pub use traffic::read_device_bytes;
 
 use self::rtnl::{Names, Rtnl};
 use self::socket::Channel;
@@ -121,9 +125,19 @@ impl Linux {
         })
     }
 
-    /// Which settings [`Kernel::observe`] reads.
-    pub fn set_sysctl_interest(&mut self, keys: Vec<SysctlKey>) {
+    /// Which settings [`Kernel::observe`] reads; true when others than before.
+    pub fn set_sysctl_interest(&mut self, keys: Vec<SysctlKey>) -> bool {
+        let others = self.sysctl_interest != keys;
         self.sysctl_interest = keys;
+        others
+    }
+
+    /// The settings of interest as they are now; those that do not exist are left out.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn read_settings(&self) -> Result<BTreeMap<SysctlKey, String>, KernelError> {
+        sysctl::read_all(&self.sysctl_interest)
     }
 
     /// The generation of the nft rule set that the last [`Kernel::observe`] saw. A notice of this

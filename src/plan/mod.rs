@@ -20,7 +20,7 @@ pub use lans::inside_networks;
 pub use nft::{names, observed_slots};
 pub use path::{UplinkFacts, Way};
 pub use routing::{PRIORITIES, TABLES};
-pub use sysctls::{interesting_sysctls, setting_order};
+pub use sysctls::{interesting_sysctls, restoring_order, setting_order};
 pub use view::{Layout, View, assess};
 
 /// Everything that must be in the kernel. `seen` gives the facts, and the slots dealt before.

@@ -12,6 +12,13 @@ const FORWARD4: &str = "net/ipv4/ip_forward";
 /// learned by router advertisement.
 const FORWARD6: &str = "net/ipv6/conf/all/forwarding";
 
+/// Settings that the kernel changes along with forwarding.
+const FOLLOWERS: [&str; 3] = [
+    "net/ipv4/conf/all/accept_redirects",
+    "net/ipv4/conf/default/forwarding",
+    "net/ipv6/conf/default/forwarding",
+];
+
 /// What a device of an uplink must have: loose reverse-path filter, and ARP that keeps two uplinks
 /// in one subnet apart. (Not `arp_filter`: it asks the routing tables, where an address of the
 /// second uplink in the subnet leads to the first.)
@@ -27,9 +34,8 @@ pub fn interesting_sysctls<'a>(
     uplinks: impl Iterator<Item = &'a IfName>,
     links: impl Iterator<Item = &'a IfName>,
 ) -> Vec<SysctlKey> {
-    let mut keys: Vec<SysctlKey> = [FORWARD4, FORWARD6, "net/ipv4/conf/all/accept_redirects"]
-        .map(|key| SysctlKey(key.to_owned()))
-        .into();
+    let mut keys: Vec<SysctlKey> =
+        [&[FORWARD4, FORWARD6], &FOLLOWERS[..]].concat().iter().map(|key| own(key)).collect();
     for device in uplinks {
         keys.extend(
             UPLINK.iter().map(|(family, setting)| device_key(device, family, name(setting))),
@@ -68,6 +74,21 @@ pub(super) fn build_sysctls(layout: &Layout, seen: &Snapshot) -> BTreeMap<Sysctl
 pub fn setting_order(key: &SysctlKey) -> (u8, &str) {
     let rank = u8::from(key.0 == FORWARD4 || key.0 == FORWARD6);
     (rank, &key.0)
+}
+
+/// Settings in the order in which they are restored: first forwarding, which takes others along,
+/// then those others, and `accept_ra` after them.
+pub fn restoring_order(key: &SysctlKey) -> (u8, &str) {
+    let rank = match key.0.as_str() {
+        FORWARD4 | FORWARD6 => 0,
+        other if FOLLOWERS.contains(&other) => 1,
+        _ => 2,
+    };
+    (rank, &key.0)
+}
+
+fn own(key: &str) -> SysctlKey {
+    SysctlKey(key.to_owned())
 }
 
 fn name(setting: &str) -> &str {

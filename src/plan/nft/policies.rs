@@ -10,7 +10,7 @@ use super::build::{Builder, map_of, names};
 use super::elements::address_type;
 use super::matching::{conditions, join};
 use super::slots::{Shared, add_slots, shared_slots};
-use crate::kstate::{Elements, FieldType, Role, Snapshot};
+use crate::kstate::{Elements, FieldType, Role, SetShape, Snapshot};
 use crate::model::{
     Balance, Family, Name, Persistence, PersistenceKey, Policy, PolicyId, WhenAllDown,
 };
@@ -47,19 +47,29 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen
 }
 
 fn add_bindings(table: &mut Builder, policy: &Policy, family: Family) {
-    let Persistence::By { key, .. } = policy.persistence else {
+    if policy.persistence == Persistence::None {
         return;
-    };
+    }
+    // The timeout stands in the rules: a map that is made anew would forget what it has learned.
+    let attributes = format!("size {MOST_BINDINGS}; flags dynamic,timeout;");
+    let name = names::bindings(family, &policy.name);
+    let shape = binding_shape(policy.persistence, family);
+    table.set(name, Role::Learned, shape, &attributes, Elements::new());
+}
+
+/// The parts of a binding's key.
+pub(super) fn binding_shape(persistence: Persistence, family: Family) -> SetShape {
     let address = address_type(family);
+    let key = match persistence {
+        Persistence::None => PersistenceKey::Source,
+        Persistence::By { key, .. } => key,
+    };
     let fields: &[FieldType] = match (key, family) {
         (PersistenceKey::Source, _) => &[address],
         (PersistenceKey::SourceDestination, Family::V4) => &[address, address],
         (PersistenceKey::SourceDestination, Family::V6) => &[FieldType::Mark, address],
     };
-    let attributes = format!("size {MOST_BINDINGS}; flags dynamic,timeout;");
-    let name = names::bindings(family, &policy.name);
-    let shape = map_of(fields, FieldType::Mark);
-    table.set(name, Role::Learned, shape, &attributes, Elements::new());
+    map_of(fields, FieldType::Mark)
 }
 
 /// The key of a binding as an expression. nft 1.0.6 cannot write a key that begins with an IPv6
