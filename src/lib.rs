@@ -1,5 +1,13 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod daemon;
+pub mod kernel;
 pub mod kstate;
 pub mod lab;
 pub mod model;
+pub mod plan;
+pub mod profile;
+pub mod steering;

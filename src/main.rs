@@ -1,2 +1,9 @@
 //! The `homing` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    homing::cli::execute(homing::cli::Arguments::parse())
+}

@@ -168,11 +168,7 @@ impl Declared {
     /// A piece of desired structure.
     pub fn new(text: impl Into<String>, origin: impl Into<String>) -> Declared {
         let text = text.into();
-        Declared {
-            digest: Digest::of(&text),
-            text,
-            origin: origin.into(),
-        }
+        Declared { digest: Digest::of(&text), text, origin: origin.into() }
     }
 
     /// A piece of observed structure, from its comment (`ORIGIN #DIGEST`).
@@ -182,24 +178,14 @@ impl Declared {
             let digest = u32::from_str_radix(digest, 16).ok()?;
             Some((origin.trim_end().to_owned(), Digest(digest)))
         };
-        let (origin, digest) = comment
-            .and_then(parse)
-            .unwrap_or((String::new(), Digest::FOREIGN));
-        Declared {
-            text: String::new(),
-            origin,
-            digest,
-        }
+        let (origin, digest) = comment.and_then(parse).unwrap_or((String::new(), Digest::FOREIGN));
+        Declared { text: String::new(), origin, digest }
     }
 
     /// The comment that carries the digest, at most 128 bytes (nft's limit).
     pub fn comment(&self) -> String {
-        let origin: String = self
-            .origin
-            .chars()
-            .filter(|c| c.is_ascii_graphic())
-            .take(100)
-            .collect();
+        let origin: String =
+            self.origin.chars().filter(|c| c.is_ascii_graphic()).take(100).collect();
         let space = if origin.is_empty() { "" } else { " " };
         format!("{origin}{space}{}", self.digest)
     }
@@ -217,7 +203,57 @@ pub fn concatenate(parts: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+impl SetShape {
+    /// The part of a declaration that says the types, such as `type ifname : verdict;`.
+    ///
+    /// Types that have no name of their own are given by an expression of that type.
+    pub fn declaration(&self) -> String {
+        let unnamed = |field: &FieldType| matches!(field, FieldType::Slot | FieldType::Size);
+        let data: &[FieldType] = match &self.data {
+            SetData::Value(fields) => fields,
+            SetData::Nothing | SetData::Verdict => &[],
+        };
+        let by_expression = self.key.iter().chain(data).any(unnamed);
+        let name = |field: &FieldType| {
+            if by_expression { field.expression() } else { field.name() }
+        };
+        let join = |fields: &[FieldType]| fields.iter().map(name).collect::<Vec<_>>().join(" . ");
+        let keyword = if by_expression { "typeof" } else { "type" };
+        let key = join(&self.key);
+        match &self.data {
+            SetData::Nothing => format!("{keyword} {key};"),
+            SetData::Verdict => format!("{keyword} {key} : verdict;"),
+            SetData::Value(fields) => format!("{keyword} {key} : {};", join(fields)),
+        }
+    }
+}
+
 impl FieldType {
+    fn name(&self) -> &'static str {
+        match self {
+            FieldType::IfName => "ifname",
+            FieldType::Mark => "mark",
+            FieldType::Ipv4 => "ipv4_addr",
+            FieldType::Ipv6 => "ipv6_addr",
+            FieldType::Port => "inet_service",
+            FieldType::Protocol => "inet_proto",
+            FieldType::Slot | FieldType::Size => "integer",
+        }
+    }
+
+    fn expression(&self) -> &'static str {
+        match self {
+            FieldType::IfName => "oifname",
+            FieldType::Mark => "meta mark",
+            FieldType::Ipv4 => "ip daddr",
+            FieldType::Ipv6 => "ip6 daddr",
+            FieldType::Port => "th dport",
+            FieldType::Protocol => "meta l4proto",
+            FieldType::Slot => "numgen inc mod 256",
+            FieldType::Size => "tcp option maxseg size",
+        }
+    }
+
     /// Length in bytes, without padding.
     pub fn len(self) -> usize {
         match self {
@@ -263,11 +299,7 @@ pub fn render_fields(fields: &[FieldType], bytes: &[u8]) -> String {
     for field in fields {
         let len = field.len().min(rest.len());
         texts.push(field.text(&rest[..len]));
-        let padded = if fields.len() > 1 {
-            len.next_multiple_of(4)
-        } else {
-            len
-        };
+        let padded = if fields.len() > 1 { len.next_multiple_of(4) } else { len };
         rest = &rest[padded.min(rest.len())..];
     }
     texts.join(" . ")
@@ -324,23 +356,14 @@ mod tests {
 
     #[test]
     fn elements_are_written_as_nft_writes_them() {
-        let Ok(wan0) = IfName::new("wan0") else {
-            panic!("a good name")
-        };
-        let shape = SetShape {
-            key: vec![FieldType::IfName, FieldType::Ipv4],
-            data: SetData::Verdict,
-        };
+        let Ok(wan0) = IfName::new("wan0") else { panic!("a good name") };
+        let shape =
+            SetShape { key: vec![FieldType::IfName, FieldType::Ipv4], data: SetData::Verdict };
         let key = concatenate(&[ifname_bytes(&wan0), vec![192, 0, 2, 1]]);
         let data = ElementData::Verdict(Verdict::Goto("uplink-1".into()));
-        assert_eq!(
-            shape.render(&key, &data),
-            "\"wan0\" . 192.0.2.1 : goto uplink-1"
-        );
-        let shape = SetShape {
-            key: vec![FieldType::Slot],
-            data: SetData::Value(vec![FieldType::Mark]),
-        };
+        assert_eq!(shape.render(&key, &data), "\"wan0\" . 192.0.2.1 : goto uplink-1");
+        let shape =
+            SetShape { key: vec![FieldType::Slot], data: SetData::Value(vec![FieldType::Mark]) };
         let data = ElementData::Value(0x100_u32.to_ne_bytes().to_vec());
         assert_eq!(shape.render(&7_u32.to_ne_bytes(), &data), "7 : 0x100");
     }

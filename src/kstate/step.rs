@@ -114,12 +114,7 @@ impl KernelState {
         let table = self.nft.get_or_insert_default();
         match op {
             NftOp::AddTable | NftOp::DeleteTable => {}
-            NftOp::AddSet {
-                name,
-                shape,
-                declaration,
-                role,
-            } => {
+            NftOp::AddSet { name, shape, declaration, role } => {
                 table.sets.entry(name.clone()).or_insert_with(|| Set {
                     declaration: declaration.clone(),
                     role: *role,
@@ -142,10 +137,7 @@ impl KernelState {
             }
             NftOp::AddChain { name, declaration } => {
                 let declaration = declaration.clone();
-                let chain = Chain {
-                    declaration,
-                    rules: Vec::new(),
-                };
+                let chain = Chain { declaration, rules: Vec::new() };
                 table.chains.entry(name.clone()).or_insert(chain);
             }
             NftOp::DeleteChain(name) => {
@@ -271,57 +263,27 @@ impl fmt::Display for NftOp {
         match self {
             NftOp::AddTable => write!(f, "add table {t}"),
             NftOp::DeleteTable => write!(f, "delete table {t}"),
-            NftOp::AddSet {
-                name,
-                shape,
-                declaration,
-                ..
-            } => {
+            NftOp::AddSet { name, shape, declaration, .. } => {
                 let kind = shape.kind();
                 let comment = declaration.comment();
-                write!(
-                    f,
-                    "add {kind} {t} {name} {{ {} comment \"{comment}\"; }}",
-                    declaration.text
-                )
+                write!(f, "add {kind} {t} {name} {{ {} comment \"{comment}\"; }}", declaration.text)
             }
             NftOp::DeleteSet(name) => write!(f, "delete set {t} {name}"),
-            NftOp::AddElements {
-                set,
-                shape,
-                elements,
-            } => {
-                write!(
-                    f,
-                    "add element {t} {set} {{ {} }}",
-                    render_elements(shape, elements, true)
-                )
+            NftOp::AddElements { set, shape, elements } => {
+                write!(f, "add element {t} {set} {{ {} }}", render_elements(shape, elements, true))
             }
-            NftOp::DeleteElements {
-                set,
-                shape,
-                elements,
-            } => {
+            NftOp::DeleteElements { set, shape, elements } => {
                 let elements = render_elements(shape, elements, false);
                 write!(f, "delete element {t} {set} {{ {elements} }}")
             }
             NftOp::AddChain { name, declaration } => {
                 let comment = declaration.comment();
-                write!(
-                    f,
-                    "add chain {t} {name} {{ {} comment \"{comment}\"; }}",
-                    declaration.text
-                )
+                write!(f, "add chain {t} {name} {{ {} comment \"{comment}\"; }}", declaration.text)
             }
             NftOp::DeleteChain(name) => write!(f, "delete chain {t} {name}"),
             NftOp::FlushChain(name) => write!(f, "flush chain {t} {name}"),
             NftOp::AddRule { chain, rule } => {
-                write!(
-                    f,
-                    "add rule {t} {chain} {} comment \"{}\"",
-                    rule.text,
-                    rule.comment()
-                )
+                write!(f, "add rule {t} {chain} {} comment \"{}\"", rule.text, rule.comment())
             }
         }
     }
@@ -330,24 +292,13 @@ impl fmt::Display for NftOp {
 impl SetShape {
     /// The nft keyword.
     pub fn kind(&self) -> &'static str {
-        if self.data == super::SetData::Nothing {
-            "set"
-        } else {
-            "map"
-        }
+        if self.data == super::SetData::Nothing { "set" } else { "map" }
     }
 }
 
 fn render_elements(shape: &SetShape, elements: &Elements, with_data: bool) -> String {
     let render = |(key, data): (&Vec<u8>, &ElementData)| {
-        shape.render(
-            key,
-            if with_data {
-                data
-            } else {
-                &ElementData::Nothing
-            },
-        )
+        shape.render(key, if with_data { data } else { &ElementData::Nothing })
     };
     elements.iter().map(render).collect::<Vec<_>>().join(", ")
 }

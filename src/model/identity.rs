@@ -46,3 +46,32 @@ member_id!(
     /// 1 to 255: a server within its group, in the connection mark.
     ServerId
 );
+
+/// The number from 1 to `max` that a name asks for, before anybody else has it.
+///
+/// FNV-1a of 32 bits, its result mixed once more so that names that differ in the last letter
+/// alone (`isp1`, `isp2`) fall far apart. The same in every version: live sessions carry the number.
+pub fn natural_id(name: &str, max: u32) -> u32 {
+    let fnv = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let mut hash = name.bytes().fold(0x811c_9dc5, fnv);
+    hash = (hash ^ (hash >> 16)).wrapping_mul(0x7feb_352d);
+    hash = (hash ^ (hash >> 15)).wrapping_mul(0x846c_a68b);
+    hash ^= hash >> 16;
+    hash % max.max(1) + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::natural_id;
+
+    #[test]
+    fn a_natural_id_is_in_range_and_never_changes() {
+        for max in [0, 1, 2, 62, 255] {
+            for name in ["", "fiber", "cable", "lte", "isp1", "isp2"] {
+                assert!((1..=max.max(1)).contains(&natural_id(name, max)), "{name} {max}");
+            }
+        }
+        let known = ["fiber", "cable", "lte"].map(|name| natural_id(name, 62));
+        assert_eq!(known, [28, 37, 5]);
+    }
+}

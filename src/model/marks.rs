@@ -28,8 +28,7 @@ impl MarkMask {
 
     /// The greatest number that fits under the mask; 0 when the bits are not adjacent.
     pub fn max(self) -> u32 {
-        self.width()
-            .map_or(0, |_| self.0 >> self.0.trailing_zeros())
+        self.width().map_or(0, |_| self.0 >> self.0.trailing_zeros())
     }
 
     /// Puts a number in place under the mask.

@@ -9,6 +9,8 @@ mod firewall;
 mod identity;
 mod marks;
 mod names;
+mod probe;
+mod service;
 mod site;
 mod uplink;
 
@@ -16,10 +18,14 @@ pub use balance::{
     Balance, Dscp, Match, Persistence, PersistenceKey, Policy, PortRange, Protocol, WhenAllDown,
 };
 pub use firewall::{Allow, AllowTarget, Firewall, ForwardPolicy, InputPolicy};
-pub use identity::{MemberId, PolicyId, ServerId, UplinkId};
+pub use identity::{MemberId, PolicyId, ServerId, UplinkId, natural_id};
 pub use marks::{Mark, MarkLayout, MarkMask, RulePriority, TableId};
 pub use names::{IfName, InvalidName, Name};
-pub use site::{Api, FastPath, Lan, Routing, Site};
+pub use probe::{Check, CheckKind, Degraded, Host, HttpExpect, Pace, Probe, Share, Target, Url};
+pub use service::{
+    Group, GroupBalance, Helper, PersistenceMode, Server, Service, ServicePersistence, Virtual,
+};
+pub use site::{Api, FastPath, Lan, Routing, Site, weights};
 pub use uplink::{Bandwidth, Gateway, NatMode, Uplink};
 
 /// An address family. IPv4 and IPv6 are equals everywhere.
@@ -37,11 +43,7 @@ impl Family {
 
     /// The family of an address.
     pub fn of(address: std::net::IpAddr) -> Family {
-        if address.is_ipv4() {
-            Family::V4
-        } else {
-            Family::V6
-        }
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
     }
 
     /// The family of a network.

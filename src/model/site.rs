@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::{Firewall, IfName, MarkLayout, Name, Policy, Uplink};
+use super::{Firewall, Group, Helper, IfName, MarkLayout, Name, Policy, Probe, Service, Uplink};
 
 /// A validated profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,14 @@ pub struct Site {
     pub lans: Vec<Lan>,
     /// In the order of the file: the first that matches takes the session.
     pub policies: Vec<Policy>,
+    /// Blocks under `probes`, and inline blocks under their uplink's name.
+    pub probes: BTreeMap<Name, Probe>,
+    /// Servers that services share.
+    pub groups: BTreeMap<Name, Group>,
+    /// In the order of the file.
+    pub services: Vec<Service>,
+    /// Connection-tracking helpers for sessions from the LANs.
+    pub helpers: Vec<Helper>,
     /// Filters on the uplinks.
     pub firewall: Firewall,
     /// Our bits of the marks.
@@ -48,18 +56,20 @@ impl Site {
     /// Each uplink's weight: as written, else from `bandwidth.down` relative to the others (the
     /// slowest gets 1), else 1.
     pub fn weights(&self) -> BTreeMap<Name, u32> {
-        let down = |uplink: &Uplink| uplink.bandwidth.map(|b| b.down).filter(|&rate| rate > 0);
-        let slowest = self.uplinks.iter().filter_map(down).min().unwrap_or(1);
-        let derived = |uplink: &Uplink| {
-            let ratio = down(uplink).map_or(1, |rate| (rate + slowest / 2) / slowest);
-            u32::try_from(ratio).unwrap_or(u32::MAX)
-        };
-        let weight = |uplink: &Uplink| uplink.weight.unwrap_or_else(|| derived(uplink));
-        self.uplinks
-            .iter()
-            .map(|uplink| (uplink.name.clone(), weight(uplink)))
-            .collect()
+        weights(&self.uplinks)
     }
+}
+
+/// See [`Site::weights`].
+pub fn weights(uplinks: &[Uplink]) -> BTreeMap<Name, u32> {
+    let down = |uplink: &Uplink| uplink.bandwidth.map(|b| b.down).filter(|&rate| rate > 0);
+    let slowest = uplinks.iter().filter_map(down).min().unwrap_or(1);
+    let derived = |uplink: &Uplink| {
+        let ratio = down(uplink).map_or(1, |rate| (rate + slowest / 2) / slowest);
+        u32::try_from(ratio).unwrap_or(u32::MAX)
+    };
+    let weight = |uplink: &Uplink| uplink.weight.unwrap_or_else(|| derived(uplink));
+    uplinks.iter().map(|uplink| (uplink.name.clone(), weight(uplink))).collect()
 }
 
 /// An inside network behind an interface.
@@ -84,10 +94,7 @@ pub struct Routing {
 
 impl Default for Routing {
     fn default() -> Self {
-        Routing {
-            first_priority: 10_000,
-            first_table: 10_000,
-        }
+        Routing { first_priority: 10_000, first_table: 10_000 }
     }
 }
 

@@ -1,0 +1,9 @@
+//! The local API: HTTP/1.1 on the Unix socket `RUNTIME/api.sock`.
+//!
+//! [`serve`] answers, by asking the engine; [`Client`] asks, for the commands.
+
+mod client;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use server::{SOCKET, serve};

@@ -1,0 +1,104 @@
+//! Answers.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::daemon::{Refusal, Request, Status};
+
+/// The socket's name in the runtime directory.
+pub const SOCKET: &str = "api.sock";
+
+type Engine = mpsc::Sender<Request>;
+
+/// Opens the socket (a stale one is no obstacle) and answers from then on.
+///
+/// # Errors
+/// When the directory or the socket cannot be made.
+pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<()> {
+    fs::create_dir_all(runtime_dir)?;
+    let path = runtime_dir.join(SOCKET);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/uplinks", get(uplinks))
+        .route("/v1/policies", get(policies))
+        .route("/v1/bindings", get(bindings))
+        .route("/v1/reload", post(reload))
+        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            refuse(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+        })
+        .with_state(engine);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("the API ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+/// Asks the engine; its end is the caller's.
+async fn ask<T>(engine: &Engine, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    engine.send(request(reply)).await.ok()?;
+    answer.await.ok()
+}
+
+async fn whole_status(engine: &Engine) -> Result<Status, Response> {
+    ask(engine, Request::Status).await.ok_or_else(stopping)
+}
+
+async fn status(State(engine): State<Engine>) -> Response {
+    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| Json(s).into_response())
+}
+
+async fn uplinks(State(engine): State<Engine>) -> Response {
+    let uplinks = |status: Status| Json(json!({ "version": 1, "uplinks": status.uplinks }));
+    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| uplinks(s).into_response())
+}
+
+async fn policies(State(engine): State<Engine>) -> Response {
+    let policies = |status: Status| Json(json!({ "version": 1, "policies": status.policies }));
+    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| policies(s).into_response())
+}
+
+async fn bindings(State(engine): State<Engine>) -> Response {
+    match ask(&engine, Request::Bindings).await {
+        Some(Ok(bindings)) => Json(json!({ "version": 1, "bindings": bindings })).into_response(),
+        Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        None => stopping(),
+    }
+}
+
+async fn reload(State(engine): State<Engine>) -> Response {
+    match ask(&engine, Request::Reload).await {
+        Some(Ok(generation)) => Json(json!({ "generation": generation })).into_response(),
+        Some(Err(Refusal(reason))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+        None => stopping(),
+    }
+}
+
+fn stopping() -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "homing is stopping")
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Response {
+    let body: Value = json!({ "error": reason });
+    (status, Json(body)).into_response()
+}

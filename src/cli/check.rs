@@ -1,0 +1,67 @@
+//! `homing check`: a profile alone, without the system.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::model::Site;
+use crate::profile::{self, Loaded};
+
+/// Largest part of a file that is read: more is an error of its own, found in the profile.
+const MOST_BYTES: u64 = (4 << 20) + 1;
+
+/// Checks a profile. Findings go to standard error, or as JSON to standard output.
+///
+/// The exit code is 1 when the file cannot be read or a finding is an error, else 0.
+pub fn run(profile: &Path, json: bool) -> ExitCode {
+    let bytes = match read(profile) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            eprintln!("homing: cannot read {}: {error}", profile.display());
+            return ExitCode::FAILURE;
+        }
+    };
+    let loaded = profile::load_bytes(&bytes);
+    if json {
+        print(&format!("{:#}", profile::to_json(&loaded.findings)));
+    } else {
+        let text = String::from_utf8_lossy(&bytes);
+        let file = profile.display().to_string();
+        eprint!("{}", profile::render(&loaded.findings, &file, &text));
+    }
+    match loaded {
+        Loaded { site: None, .. } => ExitCode::FAILURE,
+        Loaded { site: Some(_), .. } if json => ExitCode::SUCCESS,
+        Loaded { site: Some(site), .. } => {
+            print(&format!("{}: ok ({})", profile.display(), summary(&site)));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Like `println!`, but a reader that has gone away is no panic.
+pub(super) fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn summary(site: &Site) -> String {
+    let count = |number: usize, one: &str, many: &str| match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    };
+    let mut parts = vec![
+        count(site.uplinks.len(), "uplink", "uplinks"),
+        count(site.policies.len(), "policy", "policies"),
+    ];
+    if !site.services.is_empty() {
+        parts.push(count(site.services.len(), "service", "services"));
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,43 @@
+//! The commands: each asks the room that knows, and shows the answer.
+
+mod arguments;
+pub mod check;
+mod control;
+mod kernel;
+mod run;
+pub mod schema;
+mod show;
+mod table;
+
+use std::process::ExitCode;
+
+pub use arguments::Arguments;
+
+use arguments::Command;
+
+/// Not done: refused or failed.
+const FAILED: u8 = 1;
+/// No running process.
+const NOT_RUNNING: u8 = 3;
+
+/// Does what the arguments say.
+pub fn execute(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        Command::Check { profile, json } => check::run(&profile, json),
+        Command::Schema => schema::run(),
+        Command::Plan { profile, full, state } => kernel::plan(&profile, full, &state.state_dir),
+        Command::Run { profile, runtime, state } => run::run(profile, runtime, state),
+        Command::Down { state, .. } => kernel::down(&state.state_dir),
+        Command::Reload { runtime, json } => control::reload(&runtime.runtime_dir, json),
+        Command::Status { runtime, json } => control::status(&runtime.runtime_dir, json),
+        Command::Uplinks { runtime, json } => control::uplinks(&runtime.runtime_dir, json),
+        Command::Policies { runtime, json } => control::policies(&runtime.runtime_dir, json),
+        Command::Bindings { runtime, json } => control::bindings(&runtime.runtime_dir, json),
+    }
+}
+
+/// Says on stderr why something was not done.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    eprintln!("homing: {error:#}");
+    ExitCode::from(FAILED)
+}

@@ -1,0 +1,242 @@
+//! The engine: what happened, and the time, become what to do next. Pure.
+//!
+//! ```text
+//!           notice, overrun, timer, new site
+//!   idle ───────────────────────────────────► round running ──┐ more happens: another round after
+//!     ▲                                           │           │ this one
+//!     └──────────────── report ───────────────────┘◄──────────┘
+//! ```
+//!
+//! One round runs at a time. A notice is acted on at once; a burst of them in steps of
+//! [`SPACING`]. Without notices a round looks every [`PATROL`]; after a failure, sooner, with
+//! doubling pauses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::reconcile::Round;
+use super::reconciler::InForce;
+use super::report::Report;
+use crate::kernel::Notice;
+use crate::model::{Family, Name};
+use crate::plan::{Layout, View};
+
+/// The least time between the starts of two rounds.
+const SPACING: Duration = Duration::from_millis(20);
+/// How often the kernel is looked at when it tells nothing.
+const PATROL: Duration = Duration::from_secs(5);
+/// The first pause after a failure, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Something that happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The kernel told of a change.
+    Noticed(Notice),
+    /// A round is over.
+    Reported(Box<Report>, InForce),
+    /// A deadline has passed.
+    Timer,
+    /// Another site is wished for.
+    Wished(Arc<Layout>),
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Do a round.
+    Round(Round),
+    /// The first apply was found right: tell the service manager.
+    Ready,
+    /// Tell people.
+    Tell(Level, String),
+    /// The site of this generation is in force (or, with a reason, could not be put in force).
+    Settled(u64, Option<String>),
+}
+
+/// How important a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// As wished.
+    Info,
+    /// Not as wished.
+    Warning,
+}
+
+/// All that is decided on.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) layout: Arc<Layout>,
+    pub(super) generation: u64,
+    pub(super) report: Option<Report>,
+    pub(super) ready: bool,
+    pub(super) drift_repairs: u64,
+    pub(super) last_apply_ms: Option<f64>,
+    pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
+    in_force: InForce,
+    running: bool,
+    due: Instant,
+    started: Option<Instant>,
+    failures: u32,
+    authors: BTreeSet<String>,
+    settled: u64,
+}
+
+impl Engine {
+    pub(super) fn new(layout: Arc<Layout>, now: Instant) -> Engine {
+        Engine {
+            layout,
+            generation: 1,
+            report: None,
+            ready: false,
+            drift_repairs: 0,
+            last_apply_ms: None,
+            uplinks_since: BTreeMap::new(),
+            in_force: None,
+            running: false,
+            due: now,
+            started: None,
+            failures: 0,
+            authors: BTreeSet::new(),
+            settled: 0,
+        }
+    }
+
+    /// Whether a round is under way.
+    pub(super) fn is_applying(&self) -> bool {
+        self.running
+    }
+
+    /// When to send [`Event::Timer`]; `None` while a round is under way.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        (!self.running).then_some(self.due)
+    }
+
+    /// Takes in what happened. `wall` is only for people.
+    pub(super) fn handle(&mut self, event: Event, now: Instant, wall: SystemTime) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Noticed(notice) => self.handle_notice(notice, now),
+            Event::Timer => {}
+            Event::Wished(layout) => {
+                self.layout = layout;
+                self.generation += 1;
+                self.due = now;
+            }
+            Event::Reported(report, in_force) => {
+                self.handle_report(*report, in_force, now, wall, &mut actions);
+            }
+        }
+        if !self.running && self.due <= now {
+            actions.push(self.start_round(now));
+        }
+        actions
+    }
+
+    fn handle_notice(&mut self, notice: Notice, now: Instant) {
+        if let Notice::Nft { pid, name, .. } = notice {
+            self.authors.insert(format!("{name} (pid {pid})"));
+        }
+        let earliest = self.started.map_or(now, |started| started + SPACING);
+        self.due = self.due.min(earliest.max(now));
+    }
+
+    fn start_round(&mut self, now: Instant) -> Action {
+        self.running = true;
+        self.started = Some(now);
+        self.due = now + PATROL;
+        Action::Round(Round {
+            layout: self.layout.clone(),
+            generation: self.generation,
+            in_force: self.in_force.clone(),
+        })
+    }
+
+    fn handle_report(
+        &mut self,
+        report: Report,
+        in_force: InForce,
+        now: Instant,
+        wall: SystemTime,
+        actions: &mut Vec<Action>,
+    ) {
+        self.running = false;
+        if report.steps > 0 {
+            self.last_apply_ms = Some(report.took.as_secs_f64() * 1000.0);
+        }
+        self.tell_drift(&report, actions);
+        self.tell_uplinks(&report, wall, actions);
+        match &report.failure {
+            None => {
+                if self.failures > 0 {
+                    let text = "the kernel's state is as wished again".to_owned();
+                    actions.push(Action::Tell(Level::Info, text));
+                }
+                self.failures = 0;
+            }
+            Some(failure) => {
+                if self.report.as_ref().and_then(|last| last.failure.as_ref()) != Some(failure) {
+                    let text = format!("not everything is in force: {}", failure.reason);
+                    actions.push(Action::Tell(Level::Warning, text));
+                }
+                let pause = (RETRY.0 * 2_u32.saturating_pow(self.failures.min(10))).min(RETRY.1);
+                self.failures += 1;
+                self.due = self.due.max(now + SPACING).min(now + pause);
+            }
+        }
+        if in_force.is_some() {
+            self.in_force = in_force;
+            if !self.ready {
+                self.ready = true;
+                actions.push(Action::Ready);
+            }
+        }
+        if self.settled < report.generation {
+            self.settled = report.generation;
+            let reason = report.failure.as_ref().map(|failure| failure.reason.clone());
+            actions.push(Action::Settled(report.generation, reason));
+        }
+        self.report = Some(report);
+    }
+
+    fn tell_drift(&mut self, report: &Report, actions: &mut Vec<Action>) {
+        let authors = std::mem::take(&mut self.authors);
+        if report.drift.is_empty() {
+            return;
+        }
+        self.drift_repairs += 1;
+        let authors: Vec<String> = authors.into_iter().collect();
+        let by = if authors.is_empty() { String::new() } else { format!(" by {}", authors.join(", ")) };
+        let first = report.drift.first().map_or("", String::as_str);
+        let more = match report.drift.len() {
+            0 | 1 => String::new(),
+            several => format!(" (and {} more)", several - 1),
+        };
+        let text = format!("our state was changed{by}; put right: {first}{more}");
+        actions.push(Action::Tell(Level::Warning, text));
+    }
+
+    /// One line for each uplink whose ways out have changed.
+    fn tell_uplinks(&mut self, report: &Report, wall: SystemTime, actions: &mut Vec<Action>) {
+        let Some(view) = &report.view else { return };
+        let before = self.report.as_ref().and_then(|last| last.view.as_ref());
+        for (uplink, _) in report.layout.uplinks() {
+            let name = &uplink.name;
+            let figure = |view: &View| {
+                let families: Vec<bool> =
+                    Family::BOTH.iter().map(|family| view.usable(name, *family)).collect();
+                (families, view.uplinks.get(name).map(|facts| facts.reason(&uplink.interface)))
+            };
+            let now = figure(view);
+            if before.map(figure).as_ref() == Some(&now) {
+                continue;
+            }
+            self.uplinks_since.insert(name.clone(), wall);
+            let usable = if view.usable_at_all(name) { "usable" } else { "not usable" };
+            let text = format!("uplink {name}: {usable}: {}", now.1.unwrap_or_default());
+            let level = if view.usable_at_all(name) { Level::Info } else { Level::Warning };
+            actions.push(Action::Tell(level, text));
+        }
+    }
+}

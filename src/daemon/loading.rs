@@ -1,0 +1,53 @@
+//! From a file to a site.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::model::Site;
+use crate::profile;
+
+/// Why a profile cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The profile has errors; the text lists them.
+    #[error("{0}")]
+    Findings(String),
+    /// The profile is right, but asks for what this version cannot do.
+    #[error("{file}: `{key}` is understood but not supported by this version yet: remove it to run")]
+    NoEngine {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
+}
+
+/// Largest part of a file that is read: more is a finding of its own.
+const MOST_BYTES: u64 = (4 << 20) + 1;
+
+/// Reads and validates a profile; warnings come back as text.
+///
+/// # Errors
+/// When it cannot be read, has errors, or needs an engine that does not exist yet.
+pub fn load_profile(file: &Path) -> Result<(Site, String), LoadError> {
+    let read = |source| LoadError::Read { file: file.to_owned(), source };
+    let mut bytes = Vec::new();
+    let open = std::fs::File::open(file).map_err(read)?;
+    open.take(MOST_BYTES).read_to_end(&mut bytes).map_err(read)?;
+    let loaded = profile::load_bytes(&bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let findings = profile::render(&loaded.findings, &file.display().to_string(), &text);
+    let site = loaded.site.ok_or_else(|| LoadError::Findings(findings.trim_end().to_owned()))?;
+    if let Some(key) = site.without_engine.first() {
+        return Err(LoadError::NoEngine { file: file.to_owned(), key: key.clone() });
+    }
+    Ok((site, findings))
+}

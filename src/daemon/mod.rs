@@ -1,0 +1,34 @@
+//! The process: watches the kernel and steers.
+//!
+//! Long-lived parts, and who owns what:
+//!
+//! - the **engine** (the main task) owns the site in force, the last report and all counters; it
+//!   hears kernel notices, signals, timers and API requests, and decides what happens next;
+//! - the **reconciler** (a thread, because netlink and `nft` block) owns the [`crate::kernel`]
+//!   handle and the state directory; it does one round at a time and reports;
+//! - the **API** tasks own a connection each and ask the engine.
+//!
+//! If the process is killed, traffic goes on as it was last steered: everything a packet needs is
+//! in the kernel.
+
+mod engine;
+mod exclusive;
+mod loading;
+mod reconcile;
+mod reconciler;
+mod report;
+mod requests;
+mod run;
+mod state;
+mod status;
+mod takedown;
+
+pub use exclusive::{Exclusive, is_running};
+pub use loading::{LoadError, load_profile};
+pub use reconcile::{Round, observe_for};
+pub use report::{Failure, Measures, Report};
+pub use requests::{Binding, Refusal, Request};
+pub use run::{Options, RunError, run};
+pub use state::{StateDir, StateError};
+pub use status::{PolicyStatus, Status, UplinkStatus};
+pub use takedown::{TakedownError, take_down};

@@ -1,0 +1,163 @@
+//! One round: look, decide, change, look again.
+
+use std::sync::Arc;
+
+use super::report::{Failure, Report};
+use super::state::StateDir;
+use crate::clock;
+use crate::kernel::{Kernel, KernelError, Linux};
+use crate::kstate::{KernelState, Snapshot, Step};
+use crate::plan::{self, ChangeSet, Layout, Scope, View};
+
+/// How often a round looks and changes before it gives up: somebody else may be working too.
+const PASSES: usize = 3;
+
+/// What a round needs to know.
+#[derive(Debug, Clone)]
+pub struct Round {
+    /// The site.
+    pub layout: Arc<Layout>,
+    /// Which one.
+    pub generation: u64,
+    /// What the last round put in force, to tell drift from a new wish; `None` at the start.
+    pub in_force: Option<Arc<(KernelState, Snapshot)>>,
+}
+
+/// Looks at the kernel with the settings of this site's devices.
+///
+/// # Errors
+/// When the kernel cannot be read.
+pub fn observe_for(kernel: &mut Linux, layout: &Layout) -> Result<Snapshot, KernelError> {
+    let seen = kernel.observe()?;
+    let uplinks = layout.site.uplinks.iter().map(|uplink| &uplink.interface);
+    let interest = plan::interesting_sysctls(uplinks, seen.facts.links.keys());
+    if kernel.set_sysctl_interest(interest) {
+        return kernel.observe();
+    }
+    Ok(seen)
+}
+
+impl Round {
+    /// Does the round. The kernel state put in force comes back with the report.
+    pub fn run(
+        self,
+        kernel: &mut Linux,
+        state: &mut StateDir,
+    ) -> (Report, Option<(KernelState, Snapshot)>) {
+        let started = clock::now();
+        let mut report = Report {
+            generation: self.generation,
+            layout: self.layout.clone(),
+            seen: None,
+            view: None,
+            steps: 0,
+            drift: Vec::new(),
+            failure: None,
+            took: std::time::Duration::ZERO,
+        };
+        let in_force = self.passes(kernel, state, &mut report);
+        report.took = started.elapsed();
+        (report, in_force)
+    }
+
+    fn passes(
+        &self,
+        kernel: &mut Linux,
+        state: &mut StateDir,
+        report: &mut Report,
+    ) -> Option<(KernelState, Snapshot)> {
+        let mut refused = None;
+        for pass in 0..=PASSES {
+            let seen = match observe_for(kernel, &self.layout) {
+                Ok(seen) => seen,
+                Err(error) => {
+                    report.failure = Some(failure(describe(&error), &ChangeSet::default()));
+                    return None;
+                }
+            };
+            if pass == 0 {
+                report.drift = self.drift(&seen);
+            }
+            let (view, desired) = decide(&self.layout, &seen);
+            let changes = plan::diff(&desired, &seen.ours, Scope::All);
+            report.view = Some(view);
+            report.seen = Some(Arc::new(seen.clone()));
+            if changes.is_empty() {
+                return Some((desired, seen));
+            }
+            if pass == PASSES || refused.is_some() {
+                let changed = || "the kernel's state does not stay as it was set".to_owned();
+                report.failure = Some(failure(refused.unwrap_or_else(changed), &changes));
+                return None;
+            }
+            report.steps += changes.steps.len();
+            refused = apply(kernel, state, &seen, &changes).err();
+        }
+        None
+    }
+
+    /// What differs from what the last round left, apart from what the kernel itself takes away
+    /// when a link or an address goes.
+    fn drift(&self, seen: &Snapshot) -> Vec<String> {
+        let Some(in_force) = &self.in_force else {
+            return Vec::new();
+        };
+        let (desired, then) = &**in_force;
+        let mut observed = seen.ours.clone();
+        let moved = then.facts.links != seen.facts.links
+            || then.facts.addresses != seen.facts.addresses
+            || then.facts.routes != seen.facts.routes;
+        if moved {
+            observed.routes.clone_from(&desired.routes);
+            observed.sysctls.clone_from(&desired.sysctls);
+        }
+        plan::diff(desired, &observed, Scope::Structure).commands()
+    }
+}
+
+/// What is there to be used, and what must be in the kernel for it.
+pub(super) fn decide(layout: &Layout, seen: &Snapshot) -> (View, KernelState) {
+    let view = plan::assess(layout, seen);
+    let desired = plan::build(layout, &view, seen);
+    (view, desired)
+}
+
+/// Does the steps. One that is refused does not keep the others from being tried, but the first
+/// reason is what is told.
+fn apply(
+    kernel: &mut Linux,
+    state: &mut StateDir,
+    seen: &Snapshot,
+    changes: &ChangeSet,
+) -> Result<(), String> {
+    let mut first = Ok(());
+    if changes.steps.iter().any(|step| matches!(step, Step::SetSysctl(..))) {
+        // Without a record, `down` could not restore: say so, but do not leave the site without routing.
+        if let Err(error) = state.record_settings(&seen.ours.sysctls) {
+            tracing::warn!("former kernel settings are not recorded: {error}");
+        }
+    }
+    for step in &changes.steps {
+        if let Err(error) = kernel.apply(step) {
+            tracing::debug!(?step, "refused: {}", describe(&error));
+            first = first.and(Err(describe(&error)));
+        }
+    }
+    first
+}
+
+fn failure(reason: String, changes: &ChangeSet) -> Failure {
+    Failure { reason, missing: changes.commands() }
+}
+
+/// An error with its causes, in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

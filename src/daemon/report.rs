@@ -1,0 +1,54 @@
+//! What the reconciler tells the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::kstate::Snapshot;
+use crate::model::IfName;
+use crate::plan::{Layout, View};
+
+/// The outcome of one round.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Which site it was about.
+    pub generation: u64,
+    /// The site.
+    pub layout: Arc<Layout>,
+    /// What was seen at the end; `None` when the kernel could not be read.
+    pub seen: Option<Arc<Snapshot>>,
+    /// What follows from it.
+    pub view: Option<View>,
+    /// How many steps were done.
+    pub steps: usize,
+    /// What somebody else had changed of ours, as commands that put it right.
+    pub drift: Vec<String>,
+    /// What did not work.
+    pub failure: Option<Failure>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What of the desired state is not in force, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In plain words.
+    pub reason: String,
+    /// Commands that were not done, or did not last.
+    pub missing: Vec<String>,
+}
+
+/// Figures that are read when somebody asks.
+#[derive(Debug, Clone, Default)]
+pub struct Measures {
+    /// Connection mark (our bits) → live sessions.
+    pub sessions: BTreeMap<u32, u64>,
+    /// Device → bytes received and sent.
+    pub bytes: BTreeMap<IfName, (u64, u64)>,
+    /// Policy and uplink mark → new sessions.
+    pub taken: BTreeMap<u32, u64>,
+    /// Device → sessions pinned by their way in or by a specific route.
+    pub pinned: BTreeMap<IfName, u64>,
+    /// Policy name → bindings, both families.
+    pub bindings: BTreeMap<String, u64>,
+}

@@ -1,0 +1,312 @@
+//! `homing run`: puts the parts together and keeps them going.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::{Action, Engine, Event, Level};
+use super::exclusive::Exclusive;
+use super::loading::{LoadError, load_profile};
+use super::reconciler::{Order, Reconciler};
+use super::report::Measures;
+use super::requests::{Refusal, Request};
+use super::state::{StateDir, StateError};
+use super::status::{Background, Sample, Status, build_status};
+use crate::clock;
+use crate::kernel::{self, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
+use crate::model::Site;
+use crate::plan::{Layout, Remembered};
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The profile.
+    pub profile: PathBuf,
+    /// For the socket.
+    pub runtime_dir: PathBuf,
+    /// For what must outlive a reboot.
+    pub state_dir: PathBuf,
+}
+
+/// Why the process cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The profile.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The host cannot do what we need.
+    #[error("{}", .0.join("\n"))]
+    Host(Vec<String>),
+    /// Another process has this namespace.
+    #[error("another homing runs in this network namespace: stop it first, or use `homing reload`")]
+    Running,
+    /// A netlink socket.
+    #[error("cannot talk to the kernel")]
+    Kernel(#[from] KernelError),
+    /// The kernel's notices.
+    #[error("cannot hear the kernel's notices")]
+    Notices(#[from] NetlinkError),
+    /// Anything else of the system.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] io::Error),
+    /// The reconciler ended.
+    #[error("the reconciler ended unexpectedly")]
+    Reconciler,
+}
+
+/// How often rates are measured while nobody asks.
+const SAMPLING: Duration = Duration::from_secs(10);
+
+/// How long somebody who asks waits for the reconciler, which may be busy with a round.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs until SIGTERM or SIGINT. The data plane stays in place.
+///
+/// # Errors
+/// When it cannot start, or loses the kernel.
+pub async fn run(
+    options: Options,
+    requests: mpsc::Receiver<Request>,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> Result<(), RunError> {
+    let (site, warnings) = load_profile(&options.profile)?;
+    eprint!("{warnings}");
+    kernel::probe_features().map_err(RunError::Host)?;
+    let held = Exclusive::take().map_err(|e| RunError::System("take the lock", e))?;
+    let _held = held.ok_or(RunError::Running)?;
+    let mut state = StateDir::open(&options.state_dir)?;
+    let notices = Notices::open()?;
+    let routing = site.routing;
+    let ranges =
+        Ranges { first_priority: routing.first_priority, first_table: routing.first_table };
+    let mut linux = Linux::open(ranges)?;
+    let layout = Arc::new(Layout::new(site, &remembered(&state, &mut linux)?));
+    let mut ids = state.remembered().clone();
+    ids.learn(&layout.ids);
+    if let Err(error) = state.keep(ids, routing) {
+        tracing::warn!("ids are remembered by the kernel alone: {error}");
+    }
+    let (reconciler, reports) =
+        Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
+    ready().map_err(|e| RunError::System("open the socket", e))?;
+    let daemon = Daemon {
+        engine: Engine::new(layout, clock::now()),
+        options,
+        reconciler,
+        since: clock::wall(),
+        waiting: Vec::new(),
+        sample: None,
+    };
+    daemon.live(notices, reports, requests).await
+}
+
+/// What is remembered of ids: the kernel's word, which live sessions carry, before the file's.
+fn remembered(state: &StateDir, linux: &mut Linux) -> Result<Remembered, KernelError> {
+    let mut remembered = state.remembered().clone();
+    if let Some(table) = linux.observe()?.ours.nft {
+        remembered.merge(Remembered::from_kernel(&table));
+    }
+    Ok(remembered)
+}
+
+/// The main task.
+struct Daemon {
+    engine: Engine,
+    options: Options,
+    reconciler: Reconciler,
+    since: SystemTime,
+    waiting: Vec<(u64, oneshot::Sender<Result<u64, Refusal>>)>,
+    sample: Option<Sample>,
+}
+
+type Reports = mpsc::UnboundedReceiver<(super::report::Report, super::reconciler::InForce)>;
+
+impl Daemon {
+    async fn live(
+        mut self,
+        mut notices: Notices,
+        mut reports: Reports,
+        mut requests: mpsc::Receiver<Request>,
+    ) -> Result<(), RunError> {
+        let on = |kind| signal(kind).map_err(|e| RunError::System("handle signals", e));
+        let mut terminate = on(SignalKind::terminate())?;
+        let mut interrupt = on(SignalKind::interrupt())?;
+        let mut hangup = on(SignalKind::hangup())?;
+        let mut sampling = tokio::time::interval(SAMPLING);
+        let mut watchdog = tokio::time::interval(watchdog_interval());
+        self.handle(Event::Timer);
+        loop {
+            let due = self.engine.poll_timeout();
+            // Every arm only waits for something to arrive: none loses anything when another wins.
+            tokio::select! {
+                notice = notices.next() => match notice {
+                    Ok(notice) => self.handle(Event::Noticed(notice)),
+                    Err(error) => {
+                        tracing::warn!("kernel notices failed, opening them again: {error}");
+                        notices = Notices::open()?;
+                        self.handle(Event::Noticed(kernel::Notice::Overrun));
+                    }
+                },
+                report = reports.recv() => {
+                    let (report, in_force) = report.ok_or(RunError::Reconciler)?;
+                    self.handle(Event::Reported(Box::new(report), in_force));
+                }
+                Some(request) = requests.recv() => self.answer(request).await,
+                _ = hangup.recv() => {
+                    if let Err(refusal) = self.reload(None).await {
+                        tracing::error!("reload refused, the running profile stays in force:\n{refusal}");
+                    }
+                }
+                _ = sampling.tick() => self.sample = Some(self.measure().await),
+                _ = watchdog.tick() => {
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                }
+                () = sleep_until(due) => self.handle(Event::Timer),
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        tracing::info!("stopping; the data plane stays in place (remove it with `homing down`)");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) {
+        for action in self.engine.handle(event, clock::now(), clock::wall()) {
+            match action {
+                Action::Round(round) => self.reconciler.send(Order::Round(round)),
+                Action::Ready => {
+                    tracing::info!("ready");
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+                }
+                Action::Tell(Level::Info, text) => tracing::info!("{text}"),
+                Action::Tell(Level::Warning, text) => tracing::warn!("{text}"),
+                Action::Settled(generation, failure) => self.settle(generation, failure.as_ref()),
+            }
+        }
+    }
+
+    /// Answers those who wait for a reload.
+    fn settle(&mut self, generation: u64, failure: Option<&String>) {
+        let (done, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(wished, _)| *wished <= generation);
+        self.waiting = waiting;
+        for (_, reply) in done {
+            let answer = match failure {
+                None => Ok(generation),
+                Some(reason) => Err(Refusal(format!("not everything is in force: {reason}"))),
+            };
+            let _ = reply.send(answer);
+        }
+    }
+
+    async fn answer(&mut self, request: Request) {
+        match request {
+            Request::Status(reply) => {
+                let status = self.status().await;
+                let _ = reply.send(status);
+            }
+            Request::Bindings(reply) => {
+                self.reconciler.send(Order::Bindings(self.engine.layout.clone(), reply));
+            }
+            Request::Reload(reply) => {
+                if let Err(refusal) = self.reload(Some(reply)).await {
+                    tracing::warn!("reload refused, the running profile stays in force:\n{refusal}");
+                }
+            }
+        }
+    }
+
+    async fn reload(
+        &mut self,
+        reply: Option<oneshot::Sender<Result<u64, Refusal>>>,
+    ) -> Result<(), Refusal> {
+        match self.load_again().await {
+            Ok(layout) => {
+                self.reconciler.send(Order::Keep(layout.clone()));
+                self.handle(Event::Wished(layout));
+                self.waiting.extend(reply.map(|reply| (self.engine.generation, reply)));
+                tracing::info!("profile read again: generation {}", self.engine.generation);
+                Ok(())
+            }
+            Err(refusal) => {
+                if let Some(reply) = reply {
+                    let _ = reply.send(Err(refusal.clone()));
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn load_again(&self) -> Result<Arc<Layout>, Refusal> {
+        let (site, warnings) =
+            load_profile(&self.options.profile).map_err(|error| Refusal(error.to_string()))?;
+        if !warnings.is_empty() {
+            tracing::warn!("{}", warnings.trim_end());
+        }
+        self.refuse_other_numbers(&site)?;
+        let (reply, answer) = oneshot::channel();
+        self.reconciler.send(Order::Remember(reply));
+        let mut remembered = answer.await.unwrap_or_default();
+        remembered.learn(&self.engine.layout.ids);
+        Ok(Arc::new(Layout::new(site, &remembered)))
+    }
+
+    /// Live sessions carry the numbers that `marks` and `routing` shape.
+    fn refuse_other_numbers(&self, site: &Site) -> Result<(), Refusal> {
+        let running = &self.engine.layout.site;
+        if running.marks == site.marks && running.routing == site.routing {
+            return Ok(());
+        }
+        Err(Refusal(
+            "`marks` and `routing` cannot change while sessions carry them: stop homing, run \
+             `homing down`, and start it again"
+                .to_owned(),
+        ))
+    }
+
+    async fn measure(&self) -> Sample {
+        let (reply, answer) = oneshot::channel();
+        self.reconciler.send(Order::Measure(self.engine.layout.clone(), reply));
+        let measures = match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(Ok(measures)) => measures,
+            Ok(Err(_)) | Err(_) => Measures::default(),
+        };
+        Sample { at: clock::now(), measures }
+    }
+
+    async fn status(&self) -> Status {
+        let now = self.measure().await;
+        let background = Background {
+            ready: self.engine.ready,
+            generation: self.engine.generation,
+            since: self.since,
+            applying: self.engine.is_applying(),
+            last_apply_ms: self.engine.last_apply_ms,
+            drift_repairs: self.engine.drift_repairs,
+            uplinks_since: self.engine.uplinks_since.clone(),
+        };
+        let report = self.engine.report.as_ref();
+        build_status(&self.engine.layout, report, &background, self.sample.as_ref(), &now)
+    }
+}
+
+fn watchdog_interval() -> Duration {
+    let asked = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+    asked.unwrap_or(Duration::from_secs(3600)).max(Duration::from_millis(100))
+}
+
+async fn sleep_until(due: Option<std::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

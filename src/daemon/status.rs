@@ -1,0 +1,274 @@
+//! `homing status --json`: the contract's shape, filled from report and measures.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Instant, SystemTime};
+
+use serde::Serialize;
+
+use super::report::{Measures, Report};
+use crate::clock;
+use crate::model::{Family, Mark, Name, Policy, PolicyId, Uplink, UplinkId};
+use crate::plan::{Layout, UplinkFacts, View};
+
+/// The whole status, version 1.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Always 1.
+    pub version: u32,
+    /// `site:`.
+    pub site: String,
+    /// The first apply was read back and found right.
+    pub ready: bool,
+    /// Counts reloads, from 1.
+    pub generation: u64,
+    /// When the process started, RFC 3339.
+    pub since: String,
+    /// How the kernel's state is.
+    pub kernel: KernelStatus,
+    /// By name.
+    pub uplinks: BTreeMap<String, UplinkStatus>,
+    /// By name, the implied one too.
+    pub policies: BTreeMap<String, PolicyStatus>,
+    /// None yet.
+    pub services: BTreeMap<String, ()>,
+    /// None yet.
+    pub groups: BTreeMap<String, ()>,
+}
+
+/// How the kernel's state is.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelStatus {
+    /// `applied`, `applying` or `degraded`.
+    pub state: &'static str,
+    /// Why it is degraded.
+    pub reason: Option<String>,
+    /// What is not in force, as commands.
+    pub missing: Vec<String>,
+    /// How long the last round that changed something took.
+    pub last_apply_ms: Option<f64>,
+    /// How often somebody else's change of our state was put right.
+    pub drift_repairs: u64,
+}
+
+/// One uplink.
+#[derive(Debug, Clone, Serialize)]
+pub struct UplinkStatus {
+    /// Its id.
+    pub id: u8,
+    /// Its device.
+    pub interface: String,
+    /// `up`, `degraded`, `down` or `unknown`.
+    pub health: &'static str,
+    /// `enabled`, `draining` or `disabled`.
+    pub admin: &'static str,
+    /// Whether it may take new sessions of some family.
+    pub usable: bool,
+    /// Why it is so.
+    pub reason: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Its global addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The IPv4 gateway.
+    pub gateway: Option<IpAddr>,
+    /// The IPv6 gateway.
+    pub gateway6: Option<IpAddr>,
+    /// Not measured without probes.
+    pub rtt_ms: Option<f64>,
+    /// Not measured without probes.
+    pub jitter_ms: Option<f64>,
+    /// Not measured without probes.
+    pub loss: Option<f64>,
+    /// The weight in force.
+    pub weight: u32,
+    /// Live sessions.
+    pub sessions: u64,
+    /// New sessions since its table was made.
+    pub new_sessions_total: u64,
+    /// Bits per second from the internet; null until it was read twice.
+    pub rx_bps: Option<f64>,
+    /// Bits per second to the internet.
+    pub tx_bps: Option<f64>,
+}
+
+/// One policy.
+#[derive(Debug, Clone, Serialize)]
+pub struct PolicyStatus {
+    /// By uplink.
+    pub members: BTreeMap<String, MemberStatus>,
+    /// How many bindings it has learned.
+    pub bindings: u64,
+}
+
+/// An uplink in a policy.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemberStatus {
+    /// From 1.
+    pub tier: usize,
+    /// Whether it may take new sessions.
+    pub usable: bool,
+    /// Its share of the next new sessions, from 0 to 1: of the family that has more takers.
+    pub share: f64,
+    /// New sessions since its table was made.
+    pub new_sessions_total: u64,
+}
+
+/// What the engine knows besides the report.
+#[derive(Debug, Clone)]
+pub(super) struct Background {
+    pub(super) ready: bool,
+    pub(super) generation: u64,
+    pub(super) since: SystemTime,
+    pub(super) applying: bool,
+    pub(super) last_apply_ms: Option<f64>,
+    pub(super) drift_repairs: u64,
+    pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
+}
+
+/// Measures and when they were read.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    pub(super) measures: Measures,
+}
+
+impl Sample {
+    /// Bits per second received and sent by a device since an earlier sample.
+    fn rates(&self, earlier: &Sample, uplink: &Uplink) -> Option<(f64, f64)> {
+        let seconds = self.at.duration_since(earlier.at).as_secs_f64();
+        let now = self.measures.bytes.get(&uplink.interface)?;
+        let then = earlier.measures.bytes.get(&uplink.interface)?;
+        let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 * 8.0 / seconds;
+        (seconds > 0.1).then(|| (rate(now.0, then.0), rate(now.1, then.1)))
+    }
+}
+
+/// Puts the status together.
+pub(super) fn build_status(
+    layout: &Layout,
+    report: Option<&Report>,
+    background: &Background,
+    earlier: Option<&Sample>,
+    now: &Sample,
+) -> Status {
+    let nothing = View::default();
+    let view = report.and_then(|report| report.view.as_ref()).unwrap_or(&nothing);
+    let uplinks = layout.uplinks().map(|(uplink, id)| {
+        let since = background.uplinks_since.get(&uplink.name).copied();
+        let mut status = uplink_status(layout, view, uplink, id, since.unwrap_or(background.since));
+        count_sessions(&mut status, layout, uplink, id, &now.measures);
+        let rates = earlier.and_then(|earlier| now.rates(earlier, uplink));
+        (status.rx_bps, status.tx_bps) = (rates.map(|r| r.0), rates.map(|r| r.1));
+        (uplink.name.to_string(), status)
+    });
+    let policies = layout.policies().map(|(policy, id)| {
+        (policy.name.to_string(), policy_status(layout, view, policy, id, &now.measures))
+    });
+    Status {
+        version: 1,
+        site: layout.site.name.clone(),
+        ready: background.ready,
+        generation: background.generation,
+        since: clock::rfc3339(background.since),
+        kernel: kernel_status(report, background),
+        uplinks: uplinks.collect(),
+        policies: policies.collect(),
+        services: BTreeMap::new(),
+        groups: BTreeMap::new(),
+    }
+}
+
+fn kernel_status(report: Option<&Report>, background: &Background) -> KernelStatus {
+    let failure = report.and_then(|report| report.failure.as_ref());
+    let state = match failure {
+        Some(_) => "degraded",
+        None if background.applying || !background.ready => "applying",
+        None => "applied",
+    };
+    KernelStatus {
+        state,
+        reason: failure.map(|failure| failure.reason.clone()),
+        missing: failure.map(|failure| failure.missing.clone()).unwrap_or_default(),
+        last_apply_ms: background.last_apply_ms,
+        drift_repairs: background.drift_repairs,
+    }
+}
+
+fn uplink_status(
+    layout: &Layout,
+    view: &View,
+    uplink: &Uplink,
+    id: UplinkId,
+    since: SystemTime,
+) -> UplinkStatus {
+    let nothing = UplinkFacts::default();
+    let facts = view.uplinks.get(&uplink.name).unwrap_or(&nothing);
+    let gateway = |family| facts.ways.get(&family).and_then(|way| way.gateway);
+    let usable = view.usable_at_all(&uplink.name);
+    UplinkStatus {
+        id: id.0,
+        interface: uplink.interface.to_string(),
+        health: if usable { "unknown" } else { "down" },
+        admin: "enabled",
+        usable,
+        reason: facts.reason(&uplink.interface),
+        since: clock::rfc3339(since),
+        addresses: facts.addresses.clone(),
+        gateway: gateway(Family::V4),
+        gateway6: gateway(Family::V6),
+        rtt_ms: None,
+        jitter_ms: None,
+        loss: None,
+        weight: layout.weights.get(&uplink.name).copied().unwrap_or(1),
+        sessions: 0,
+        new_sessions_total: 0,
+        rx_bps: None,
+        tx_bps: None,
+    }
+}
+
+fn count_sessions(
+    status: &mut UplinkStatus,
+    layout: &Layout,
+    uplink: &Uplink,
+    id: UplinkId,
+    measures: &Measures,
+) {
+    let mask = layout.site.marks.uplink;
+    let of_uplink =
+        |(mark, count): (&u32, &u64)| (mask.number(Mark(*mark)) == u32::from(id.0)).then_some(*count);
+    status.sessions = measures.sessions.iter().filter_map(of_uplink).sum();
+    let taken: u64 = measures.taken.iter().filter_map(of_uplink).sum();
+    status.new_sessions_total =
+        taken + measures.pinned.get(&uplink.interface).copied().unwrap_or(0);
+}
+
+fn policy_status(
+    layout: &Layout,
+    view: &View,
+    policy: &Policy,
+    id: PolicyId,
+    measures: &Measures,
+) -> PolicyStatus {
+    let mut members = BTreeMap::new();
+    for (tier, names) in policy.tiers.iter().enumerate() {
+        for name in names {
+            let Some(uplink) = layout.ids.uplinks.get(name) else { continue };
+            let key = layout.policy_mark(id).0 | layout.mark(*uplink).0;
+            let shares = Family::BOTH.map(|family| {
+                let selection = view.selections.get(&policy.name)?.get(&family)?;
+                (!selection.owners.is_empty()).then(|| selection.share(uplink.0))
+            });
+            let member = MemberStatus {
+                tier: tier + 1,
+                usable: view.usable_at_all(name),
+                share: shares.into_iter().flatten().fold(0.0, f64::max),
+                new_sessions_total: measures.taken.get(&key).copied().unwrap_or(0),
+            };
+            members.insert(name.to_string(), member);
+        }
+    }
+    let bindings = measures.bindings.get(policy.name.as_str()).copied().unwrap_or(0);
+    PolicyStatus { members, bindings }
+}

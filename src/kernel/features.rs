@@ -1,0 +1,78 @@
+//! Whether this host can do what we need: in plain sentences, each with its remedy.
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use super::conntrack::Conntrack;
+use super::nfnl::Batch;
+use super::rtnl::Rtnl;
+use super::socket::Channel;
+use super::{KernelError, nft_read, nft_write};
+use crate::model::{Family, Mark, MarkMask};
+
+/// A session with this mark is not looked for, only the table is.
+const NOBODY: (Mark, MarkMask) = (Mark(u32::MAX), MarkMask(u32::MAX));
+
+/// Checks everything, harmlessly: it reads, and commits one empty nft transaction.
+///
+/// # Errors
+/// What is missing, in the order in which to put it right.
+pub fn probe() -> Result<(), Vec<String>> {
+    let checks = [permission, routing, nf_tables, nft_program, sessions];
+    let missing: Vec<String> = checks.iter().filter_map(|check| check().err()).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(missing),
+    }
+}
+
+/// An empty transaction needs the permission that a full one needs.
+fn permission() -> Result<(), String> {
+    let done = Channel::open(NETLINK_NETFILTER).and_then(|mut c| c.batch(Batch::new().finish()));
+    match done {
+        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => Err(
+            "changing the network is not permitted: run as root, or with the capability \
+             CAP_NET_ADMIN"
+                .into(),
+        ),
+        // Whatever else is wrong is found below.
+        _ => Ok(()),
+    }
+}
+
+fn routing() -> Result<(), String> {
+    let read = |source| format!("routing rules cannot be read: {source}");
+    let mut rtnl = Rtnl::open().map_err(|error| read(error.to_string()))?;
+    let rules = rtnl.rules(Family::V4).map_err(|e| read(with_cause(&e)))?;
+    match rules.is_empty() {
+        true => Err("policy routing is missing: the kernel needs CONFIG_IP_MULTIPLE_TABLES".into()),
+        false => Ok(()),
+    }
+}
+
+fn nf_tables() -> Result<(), String> {
+    let remedy = "load it with `modprobe nf_tables`, or use a kernel with CONFIG_NF_TABLES";
+    let missing = |cause: String| format!("nftables is missing in the kernel ({cause}): {remedy}");
+    let open = Channel::open(NETLINK_NETFILTER);
+    let mut channel = open.map_err(|error| missing(error.to_string()))?;
+    let generation = nft_read::generation(&mut channel);
+    generation.map(|_| ()).map_err(|e| missing(with_cause(&e)))
+}
+
+fn nft_program() -> Result<(), String> {
+    match nft_write::find_nft() {
+        Some(_) => Ok(()),
+        None => Err(KernelError::NftMissing.to_string()),
+    }
+}
+
+fn sessions() -> Result<(), String> {
+    let remedy = "load it with `modprobe nf_conntrack_netlink`";
+    let walk = Conntrack::open().and_then(|mut c| c.walk(Some(NOBODY), |_| {}));
+    walk.map_err(|e| format!("sessions cannot be read ({}): {remedy}", with_cause(&e)))
+}
+
+fn with_cause(error: &KernelError) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.unwrap_or_else(|| error.to_string())
+}

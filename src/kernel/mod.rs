@@ -1,0 +1,218 @@
+//! Effects on the kernel: look at it, change it, hear from it.
+//!
+//! [`Kernel`] is what the reconcile loop knows: [`Kernel::observe`] gives the whole state as a
+//! value, [`Kernel::apply`] does one step. [`Linux`] is the real one, [`Fake`] one in memory.
+//! Everything here blocks for a few milliseconds at most (except [`Conntrack`], which walks the
+//! table of all sessions), and belongs on a thread of its own. [`Notices`] alone is asynchronous.
+//!
+//! A socket belongs to the network namespace of the thread that opens it; settings and `nft`
+//! belong to that of the thread that calls. So open and use a [`Linux`] on one thread.
+//!
+//! What is ours: the nft table `inet homing`; routes of our protocol in our range of tables; rules
+//! of our protocol in our range of priorities. All else goes to [`Facts`] and is never changed.
+
+mod conntrack;
+mod error;
+mod fake;
+mod features;
+mod nfnl;
+mod nft_element;
+mod nft_read;
+mod nft_write;
+mod notices;
+mod rtnl;
+mod socket;
+mod sysctl;
+mod traffic;
+mod wire;
+
+#[cfg(test)]
+mod stage;
+#[cfg(test)]
+mod tests_conntrack;
+#[cfg(test)]
+mod tests_nft;
+#[cfg(test)]
+mod tests_notices;
+#[cfg(test)]
+mod tests_routing;
+
+use std::collections::BTreeMap;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+pub use conntrack::{Conntrack, Direction, Session, Tuple};
+pub use error::KernelError;
+pub use fake::Fake;
+pub use features::probe as probe_features;
+pub use nft_element::DumpedElement;
+pub use notices::{Notice, Notices};
+pub use rtnl::{NoSuchDevice, RouteError};
+pub use socket::NetlinkError;
+pub use traffic::read_device_bytes;
+
+use self::rtnl::{Names, Rtnl};
+use self::socket::Channel;
+use crate::kstate::{Facts, KernelState, OUR_PROTOCOL, Route, Rule, Snapshot, Step, SysctlKey};
+use crate::model::Family;
+
+/// A kernel that can be looked at and changed.
+pub trait Kernel {
+    /// The state as it is now.
+    ///
+    /// # Errors
+    /// When some part cannot be read; then nothing is known.
+    fn observe(&mut self) -> Result<Snapshot, KernelError>;
+
+    /// Does one step. "Exists already" and "gone already" are success.
+    ///
+    /// # Errors
+    /// When the kernel refuses. A refused [`Step::Nft`] has changed nothing.
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
+}
+
+/// Where our numbers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ranges {
+    /// Our rules have this priority or one of the 399 above it.
+    pub first_priority: u32,
+    /// Our tables are this one and the 63 above it.
+    pub first_table: u32,
+}
+
+impl Ranges {
+    /// How many rule priorities are ours.
+    pub const PRIORITIES: u32 = 400;
+    /// How many routing tables are ours.
+    pub const TABLES: u32 = 64;
+
+    /// Whether a route is ours: by its table *and* its protocol.
+    pub fn owns_route(&self, route: &Route) -> bool {
+        let offset = route.table.0.checked_sub(self.first_table);
+        route.protocol == OUR_PROTOCOL && offset.is_some_and(|o| o < Self::TABLES)
+    }
+
+    /// Whether a rule is ours: by its priority *and* its protocol.
+    pub fn owns_rule(&self, rule: &Rule) -> bool {
+        let offset = rule.priority.0.checked_sub(self.first_priority);
+        rule.protocol == OUR_PROTOCOL && offset.is_some_and(|o| o < Self::PRIORITIES)
+    }
+}
+
+/// The kernel of this host, in one network namespace.
+#[derive(Debug)]
+pub struct Linux {
+    ranges: Ranges,
+    sysctl_interest: Vec<SysctlKey>,
+    rtnl: Rtnl,
+    netfilter: Channel,
+    generation: u32,
+}
+
+impl Linux {
+    /// Opens the sockets in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened.
+    pub fn open(ranges: Ranges) -> Result<Linux, KernelError> {
+        let open = |protocol| move |source| KernelError::Open { protocol, source };
+        Ok(Linux {
+            ranges,
+            sysctl_interest: Vec::new(),
+            rtnl: Rtnl::open().map_err(open("rtnetlink"))?,
+            netfilter: Channel::open(NETLINK_NETFILTER).map_err(open("nfnetlink"))?,
+            generation: 0,
+        })
+    }
+
+    /// Which settings [`Kernel::observe`] reads; true when others than before.
+    pub fn set_sysctl_interest(&mut self, keys: Vec<SysctlKey>) -> bool {
+        let others = self.sysctl_interest != keys;
+        self.sysctl_interest = keys;
+        others
+    }
+
+    /// The settings of interest as they are now; those that do not exist are left out.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn read_settings(&self) -> Result<BTreeMap<SysctlKey, String>, KernelError> {
+        sysctl::read_all(&self.sysctl_interest)
+    }
+
+    /// The generation of the nft rule set that the last [`Kernel::observe`] saw. A notice of this
+    /// one or an earlier one tells nothing new.
+    pub fn nft_generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// The ports by which notices name changes of ours (see [`Notice::port`]).
+    pub fn ports(&self) -> [u32; 2] {
+        [self.rtnl.port(), self.netfilter.port()]
+    }
+
+    /// The elements of one set of ours, with what is left of their time and their counters.
+    ///
+    /// # Errors
+    /// When there is no such set.
+    pub fn dump_elements(&mut self, set: &str) -> Result<Vec<DumpedElement>, KernelError> {
+        nft_read::dump_elements(&mut self.netfilter, set)
+    }
+
+    /// Deletes elements of one set of ours, in one transaction; missing ones are fine.
+    ///
+    /// # Errors
+    /// When there is no such set.
+    pub fn delete_elements(&mut self, set: &str, keys: &[Vec<u8>]) -> Result<(), KernelError> {
+        nft_write::delete_elements(&mut self.netfilter, set, keys)
+    }
+
+    fn observe_routing(&mut self, seen: &mut Snapshot) -> Result<(), KernelError> {
+        seen.facts.links = self.rtnl.links()?;
+        let links = seen.facts.links.iter();
+        let names: Names = links.map(|(name, l)| (l.index, name.clone())).collect();
+        seen.facts.addresses = self.rtnl.addresses(&names)?.into_iter().collect();
+        for family in Family::BOTH {
+            let routes = self.rtnl.routes(family, &names)?.into_iter();
+            let (ours, foreign): (Vec<_>, Vec<_>) = routes.partition(|r| self.ranges.owns_route(r));
+            seen.ours.routes.extend(ours);
+            seen.facts.routes.extend(foreign);
+            let rules = self.rtnl.rules(family)?.into_iter();
+            let (ours, foreign): (Vec<_>, Vec<_>) = rules.partition(|r| self.ranges.owns_rule(r));
+            seen.ours.rules.extend(ours);
+            seen.facts.rules.extend(foreign);
+        }
+        Ok(())
+    }
+}
+
+impl Kernel for Linux {
+    fn observe(&mut self) -> Result<Snapshot, KernelError> {
+        let view = nft_read::read(&mut self.netfilter)?;
+        let mut seen = Snapshot {
+            ours: KernelState {
+                sysctls: sysctl::read_all(&self.sysctl_interest)?,
+                nft: view.ours,
+                ..KernelState::default()
+            },
+            facts: Facts {
+                foreign_tables: view.foreign_tables,
+                ..Facts::default()
+            },
+        };
+        self.observe_routing(&mut seen)?;
+        self.generation = view.generation;
+        Ok(seen)
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::SetSysctl(key, value) => sysctl::write(key, value),
+            Step::AddRoute(route) => self.rtnl.add_route(route),
+            Step::DeleteRoute(route) => self.rtnl.delete_route(route),
+            Step::AddRule(rule) => self.rtnl.add_rule(rule),
+            Step::DeleteRule(rule) => self.rtnl.delete_rule(rule),
+            Step::Nft(ops) => nft_write::apply(&mut self.netfilter, ops),
+        }
+    }
+}

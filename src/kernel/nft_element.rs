@@ -1,0 +1,121 @@
+//! Elements of sets and maps: from and to the kernel's bytes.
+
+use super::nfnl::attr;
+use super::wire::{Message, attribute, attributes, text, u32_be, u64_be};
+use crate::kstate::{ElementData, Verdict};
+
+/// `NFT_SET_ELEM_INTERVAL_END | NFT_SET_ELEM_CATCHALL`: no element that has a key of its own.
+const NO_KEY: u32 = 1 | 2;
+
+/// `NF_DROP`, `NF_ACCEPT`, `NFT_JUMP`, `NFT_GOTO`
+const DROP: i32 = 0;
+const ACCEPT: i32 = 1;
+const JUMP: i32 = -3;
+const GOTO: i32 = -4;
+
+/// One element as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpedElement {
+    /// The key.
+    pub key: Vec<u8>,
+    /// What it leads to.
+    pub data: ElementData,
+    /// The timeout given to it, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// What is left of it, in milliseconds.
+    pub expires_ms: Option<u64>,
+    /// Packets that matched it, if it has a counter.
+    pub packets: Option<u64>,
+}
+
+/// The elements in the body of one message (behind `struct nfgenmsg`).
+pub(super) fn decode_list(body: &[u8]) -> Vec<DumpedElement> {
+    attribute(body, attr::LIST_ELEMENTS)
+        .map(|list| attributes(list).filter_map(|(_, e)| decode(e)).collect())
+        .unwrap_or_default()
+}
+
+fn decode(element: &[u8]) -> Option<DumpedElement> {
+    let mut key = None;
+    let mut found = DumpedElement {
+        key: Vec::new(),
+        data: ElementData::Nothing,
+        timeout_ms: None,
+        expires_ms: None,
+        packets: None,
+    };
+    for (kind, value) in attributes(element) {
+        match kind {
+            attr::ELEMENT_KEY => key = attribute(value, attr::DATA_VALUE),
+            attr::ELEMENT_DATA => found.data = data(value),
+            attr::ELEMENT_FLAGS if u32_be(value).unwrap_or(0) & NO_KEY != 0 => return None,
+            attr::ELEMENT_TIMEOUT => found.timeout_ms = u64_be(value),
+            attr::ELEMENT_EXPIRATION => found.expires_ms = u64_be(value),
+            attr::ELEMENT_EXPRESSION => found.packets = found.packets.or(packets(value)),
+            attr::ELEMENT_EXPRESSIONS => {
+                found.packets = attributes(value).find_map(|(_, e)| packets(e));
+            }
+            _ => {}
+        }
+    }
+    found.key = key?.to_vec();
+    Some(found)
+}
+
+fn data(value: &[u8]) -> ElementData {
+    if let Some(bytes) = attribute(value, attr::DATA_VALUE) {
+        return ElementData::Value(bytes.to_vec());
+    }
+    let Some(verdict) = attribute(value, attr::DATA_VERDICT) else {
+        return ElementData::Nothing;
+    };
+    let code = attribute(verdict, attr::VERDICT_CODE)
+        .and_then(u32_be)
+        .map_or(0, u32::cast_signed);
+    let chain = attribute(verdict, attr::VERDICT_CHAIN).map(text);
+    ElementData::Verdict(match (code, chain) {
+        (ACCEPT, _) => Verdict::Accept,
+        (DROP, _) => Verdict::Drop,
+        (GOTO, Some(chain)) => Verdict::Goto(chain),
+        (JUMP, Some(chain)) => Verdict::Jump(chain),
+        (other, _) => Verdict::Other(other),
+    })
+}
+
+fn packets(expression: &[u8]) -> Option<u64> {
+    let name = attribute(expression, attr::EXPRESSION_NAME).map(text)?;
+    let data = attribute(expression, attr::EXPRESSION_DATA).filter(|_| name == "counter")?;
+    attribute(data, attr::COUNTER_PACKETS).and_then(u64_be)
+}
+
+/// Writes one element of a list; `None` leaves the data out, as a deletion needs.
+pub(super) fn encode(message: &mut Message, key: &[u8], data: Option<&ElementData>) {
+    message.nest(attr::LIST_ITEM, |m| {
+        m.nest(attr::ELEMENT_KEY, |m| m.attribute(attr::DATA_VALUE, key));
+        match data {
+            None | Some(ElementData::Nothing) => {}
+            Some(ElementData::Value(bytes)) => {
+                m.nest(attr::ELEMENT_DATA, |m| m.attribute(attr::DATA_VALUE, bytes));
+            }
+            Some(ElementData::Verdict(verdict)) => {
+                m.nest(attr::ELEMENT_DATA, |m| encode_verdict(m, verdict));
+            }
+        }
+    });
+}
+
+fn encode_verdict(message: &mut Message, verdict: &Verdict) {
+    let (code, chain) = match verdict {
+        Verdict::Accept => (ACCEPT, None),
+        Verdict::Drop => (DROP, None),
+        Verdict::Goto(chain) => (GOTO, Some(chain)),
+        Verdict::Jump(chain) => (JUMP, Some(chain)),
+        Verdict::Other(code) => (*code, None),
+    };
+    message.nest(attr::DATA_VERDICT, |m| {
+        m.attribute_be32(attr::VERDICT_CODE, code.cast_unsigned());
+        if let Some(chain) = chain {
+            m.attribute_text(attr::VERDICT_CHAIN, chain);
+        }
+    });
+}

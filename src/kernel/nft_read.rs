@@ -1,0 +1,282 @@
+//! Reading nftables over netlink: no process is started, and nothing of ours is parsed from text.
+//!
+//! Structure is recognised by the digest in its comment; nft keeps comments in `USERDATA`, a list
+//! of (type, length, value) whose types are libnftnl's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::KernelError;
+use super::nfnl::{FAMILY_INET, HEADER_LEN, attr, kind, nft_message};
+use super::nft_element::{DumpedElement, decode_list};
+use super::socket::{Channel, NetlinkError};
+use super::wire::{Message, attribute, text, u32_be};
+use crate::kstate::{Chain, Declared, Elements, NftTable, Role, Set, SetShape, TABLE_NAME};
+
+/// `NFTNL_UDATA_CHAIN_COMMENT`, `NFTNL_UDATA_RULE_COMMENT`
+const COMMENT: u8 = 0;
+/// `NFTNL_UDATA_SET_COMMENT`
+const SET_COMMENT: u8 = 7;
+/// `NFT_SET_ANONYMOUS`: part of a rule.
+const SET_ANONYMOUS: u32 = 1;
+/// `NFT_SET_INTERVAL`: its elements cannot be told as keys.
+const SET_INTERVAL: u32 = 4;
+/// `NFT_CHAIN_BINDING`: part of a rule.
+const CHAIN_BINDING: u32 = 4;
+/// How often reading is begun anew when a transaction comes between.
+const ATTEMPTS: usize = 10;
+
+/// What was read in one generation of the rule set.
+#[derive(Debug, Default)]
+pub(super) struct NftView {
+    /// Our table.
+    pub(super) ours: Option<NftTable>,
+    /// The names of all others.
+    pub(super) foreign_tables: BTreeSet<String>,
+    /// The generation.
+    pub(super) generation: u32,
+}
+
+/// Reads the whole of it, in one generation.
+pub(super) fn read(channel: &mut Channel) -> Result<NftView, KernelError> {
+    for _ in 0..ATTEMPTS {
+        let generation = generation(channel)?;
+        let mut view = tables(channel)?;
+        if view.ours.is_some() {
+            view.ours = Some(table(channel)?);
+        }
+        view.generation = generation;
+        if self::generation(channel)? == generation {
+            return Ok(view);
+        }
+    }
+    Err(KernelError::ReadNft {
+        what: "rule set".into(),
+        source: NetlinkError::Interrupted,
+    })
+}
+
+fn failed(what: impl Into<String>) -> impl FnOnce(NetlinkError) -> KernelError {
+    let what = what.into();
+    |source| KernelError::ReadNft { what, source }
+}
+
+/// The number of the last transaction.
+pub(super) fn generation(channel: &mut Channel) -> Result<u32, KernelError> {
+    let decode =
+        |body: &[u8]| attribute(body.get(HEADER_LEN..)?, attr::GENERATION_ID).and_then(u32_be);
+    channel
+        .get(nft_message(kind::GET_GENERATION, 0), |r| decode(r.body))
+        .map(Option::unwrap_or_default)
+        .map_err(failed("generation"))
+}
+
+fn tables(channel: &mut Channel) -> Result<NftView, KernelError> {
+    let decode = |body: &[u8]| {
+        let name = attribute(body.get(HEADER_LEN..)?, attr::TABLE_NAME).map(text)?;
+        Some((*body.first()?, name))
+    };
+    let tables = channel
+        .dump(&nft_message(kind::GET_TABLE, 0), decode)
+        .map_err(failed("tables"))?;
+    let mut view = NftView::default();
+    for (family, name) in tables {
+        if family == FAMILY_INET && name == TABLE_NAME {
+            view.ours = Some(NftTable::default());
+        } else {
+            view.foreign_tables
+                .insert(format!("{} {name}", family_name(family)));
+        }
+    }
+    Ok(view)
+}
+
+/// `NFPROTO_*`, as nft writes them.
+fn family_name(family: u8) -> &'static str {
+    match family {
+        1 => "inet",
+        2 => "ip",
+        3 => "arp",
+        5 => "netdev",
+        7 => "bridge",
+        10 => "ip6",
+        _ => "unknown",
+    }
+}
+
+fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
+    let mut table = NftTable {
+        chains: chains(channel)?,
+        sets: BTreeMap::new(),
+    };
+    for (chain, rule) in rules(channel)? {
+        if let Some(chain) = table.chains.get_mut(&chain) {
+            chain.rules.push(rule);
+        }
+    }
+    for (name, flags, count, declaration) in sets(channel)? {
+        let role = role(&name);
+        let readable = role != Role::Learned && flags & SET_INTERVAL == 0;
+        let elements = match readable {
+            true => elements(channel, &name, count)?,
+            false => Elements::new(),
+        };
+        let shape = SetShape::default();
+        let set = Set {
+            declaration,
+            role,
+            shape,
+            elements,
+        };
+        table.sets.insert(name, set);
+    }
+    Ok(table)
+}
+
+/// What a set's elements are to us follows from its name.
+fn role(name: &str) -> Role {
+    let starts = |prefix: &&str| name.starts_with(*prefix);
+    if name.starts_with("bind") {
+        Role::Learned
+    } else if ["slots", "keepable", "choosable"].iter().any(|p| starts(p)) {
+        Role::Steering
+    } else {
+        Role::Fixed
+    }
+}
+
+fn of_our_table(kind: u16, table: u16) -> Message {
+    let mut message = nft_message(kind, FAMILY_INET);
+    message.attribute_text(table, TABLE_NAME);
+    message
+}
+
+fn chains(channel: &mut Channel) -> Result<BTreeMap<String, Chain>, KernelError> {
+    let decode = |body: &[u8]| {
+        let body = ours(body, attr::CHAIN_TABLE)?;
+        let flags = attribute(body, attr::CHAIN_FLAGS).and_then(u32_be);
+        let name = attribute(body, attr::CHAIN_NAME).map(text)?;
+        let userdata = attribute(body, attr::CHAIN_USERDATA);
+        let chain = Chain {
+            declaration: declared(userdata, COMMENT),
+            rules: Vec::new(),
+        };
+        (flags.unwrap_or(0) & CHAIN_BINDING == 0).then_some((name, chain))
+    };
+    let request = of_our_table(kind::GET_CHAIN, attr::CHAIN_TABLE);
+    let chains = channel.dump(&request, decode).map_err(failed("chains"))?;
+    Ok(chains.into_iter().collect())
+}
+
+fn rules(channel: &mut Channel) -> Result<Vec<(String, Declared)>, KernelError> {
+    let decode = |body: &[u8]| {
+        let body = ours(body, attr::RULE_TABLE)?;
+        let chain = attribute(body, attr::RULE_CHAIN).map(text)?;
+        Some((
+            chain,
+            declared(attribute(body, attr::RULE_USERDATA), COMMENT),
+        ))
+    };
+    channel
+        .dump(&of_our_table(kind::GET_RULE, attr::RULE_TABLE), decode)
+        .map_err(failed("rules"))
+}
+
+/// Name, flags, number of elements (since Linux 6.16), declaration.
+type SetHeader = (String, u32, Option<u32>, Declared);
+
+fn sets(channel: &mut Channel) -> Result<Vec<SetHeader>, KernelError> {
+    let decode = |body: &[u8]| {
+        let body = ours(body, attr::SET_TABLE)?;
+        let number = |wanted| attribute(body, wanted).and_then(u32_be);
+        let flags = number(attr::SET_FLAGS).unwrap_or(0);
+        let name = attribute(body, attr::SET_NAME).map(text)?;
+        let userdata = attribute(body, attr::SET_USERDATA);
+        let declaration = declared(userdata, SET_COMMENT);
+        let header = (name, flags, number(attr::SET_COUNT), declaration);
+        (flags & SET_ANONYMOUS == 0).then_some(header)
+    };
+    channel
+        .dump(&of_our_table(kind::GET_SET, attr::SET_TABLE), decode)
+        .map_err(failed("sets"))
+}
+
+/// All elements of one set.
+///
+/// A set without a declared `size` is a hash table that grows in the background, and a dump that
+/// takes several datagrams misses some of it then. So dumps are put together until there are as
+/// many as the kernel says, or, where it does not say, until one brings nothing new. That they
+/// are all of one generation is for the caller to see.
+pub(super) fn elements(
+    channel: &mut Channel,
+    set: &str,
+    count: Option<u32>,
+) -> Result<Elements, KernelError> {
+    let mut all = Elements::new();
+    for attempt in 0..ATTEMPTS {
+        let before = all.len();
+        let dumped = dump_elements(channel, set)?;
+        all.extend(dumped.into_iter().map(|e| (e.key, e.data)));
+        let complete = match count {
+            Some(count) => all.len() >= count as usize,
+            None => attempt > 0 && all.len() == before,
+        };
+        if complete {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// The elements of one set of ours.
+pub(super) fn dump_elements(
+    channel: &mut Channel,
+    set: &str,
+) -> Result<Vec<DumpedElement>, KernelError> {
+    let mut request = of_our_table(kind::GET_ELEMENTS, attr::LIST_TABLE);
+    request.attribute_text(attr::LIST_SET, set);
+    let lists = channel
+        .dump(&request, |body| Some(decode_list(body.get(HEADER_LEN..)?)))
+        .map_err(failed(format!("elements of {set}")))?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+/// The attributes of an object in our table (some kernels ignore the filter of a dump).
+fn ours(body: &[u8], table: u16) -> Option<&[u8]> {
+    let attributes = body.get(HEADER_LEN..)?;
+    let ours = attribute(attributes, table).map(text)? == TABLE_NAME;
+    (ours && body.first() == Some(&FAMILY_INET)).then_some(attributes)
+}
+
+fn declared(userdata: Option<&[u8]>, wanted: u8) -> Declared {
+    let comment = userdata.and_then(|bytes| comment(bytes, wanted));
+    Declared::from_comment(comment.as_deref())
+}
+
+fn comment(userdata: &[u8], wanted: u8) -> Option<String> {
+    let mut rest = userdata;
+    loop {
+        let [kind, len, tail @ ..] = rest else {
+            return None;
+        };
+        let value = tail.get(..usize::from(*len))?;
+        if *kind == wanted {
+            return Some(text(value));
+        }
+        rest = &tail[value.len()..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMMENT, SET_COMMENT, comment};
+
+    #[test]
+    fn a_comment_is_found_among_other_userdata() {
+        let rule = b"\x00\x0cr #00000006\x00";
+        assert_eq!(comment(rule, COMMENT).as_deref(), Some("r #00000006"));
+        let set = b"\x00\x04\x02\x00\x00\x00\x07\x03ab\x00";
+        assert_eq!(comment(set, SET_COMMENT).as_deref(), Some("ab"));
+        assert_eq!(comment(set, 9), None);
+        assert_eq!(comment(b"\x00\x09a", COMMENT), None, "torn");
+    }
+}

@@ -1,0 +1,276 @@
+//! Changing nftables: structure by one script for `nft -f -`, elements alone by one netlink batch.
+//!
+//! Both are one transaction each: all of it is done, or nothing.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::nfnl::{Batch, attr, kind};
+use super::nft_element::encode;
+use super::socket::{Channel, NetlinkError};
+use super::wire::CREATE;
+use super::{KernelError, nft_read};
+use crate::kstate::{ElementData, NftOp, TABLE_NAME};
+
+/// How long `nft` may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A list of elements is one attribute, which must stay below 64 KiB.
+const LIST_LIMIT: usize = 60_000;
+/// Elements of one message.
+const ELEMENTS_LIMIT: usize = 700;
+
+/// Does one transaction.
+pub(super) fn apply(channel: &mut Channel, ops: &[NftOp]) -> Result<(), KernelError> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let changes: Option<Vec<Change<'_>>> = ops.iter().map(Change::of).collect();
+    match changes {
+        Some(changes) => apply_elements(channel, &changes),
+        None => run_script(&script(ops)),
+    }
+}
+
+/// Elements to add to one set, or to delete from it.
+struct Change<'a> {
+    set: &'a str,
+    add: bool,
+    elements: Vec<(&'a [u8], &'a ElementData)>,
+}
+
+impl Change<'_> {
+    fn of(op: &NftOp) -> Option<Change<'_>> {
+        let (set, elements, add) = match op {
+            NftOp::AddElements { set, elements, .. } => (set, elements, true),
+            NftOp::DeleteElements { set, elements, .. } => (set, elements, false),
+            _ => return None,
+        };
+        Some(Change {
+            set,
+            add,
+            elements: elements.iter().map(|(k, d)| (k.as_slice(), d)).collect(),
+        })
+    }
+}
+
+/// Deletes elements of one set; those that are gone already are fine.
+pub(super) fn delete_elements(
+    channel: &mut Channel,
+    set: &str,
+    keys: &[Vec<u8>],
+) -> Result<(), KernelError> {
+    let change = Change {
+        set,
+        add: false,
+        elements: keys
+            .iter()
+            .map(|key| (key.as_slice(), &ElementData::Nothing))
+            .collect(),
+    };
+    apply_elements(channel, &[change])
+}
+
+fn apply_elements(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), KernelError> {
+    let outcome = match send(channel, changes) {
+        Err(error) if error.is(&[Errno::ENOENT]) => {
+            let present = without_the_gone(channel, changes)?;
+            send(channel, &present)
+        }
+        other => other,
+    };
+    outcome.map_err(|source| KernelError::ChangeElements {
+        sets: changes.iter().map(|c| c.set).collect::<Vec<_>>().join(", "),
+        source,
+    })
+}
+
+fn send(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), NetlinkError> {
+    let mut batch = Batch::new();
+    let mut empty = true;
+    for change in changes {
+        for elements in change.elements.chunks(ELEMENTS_LIMIT) {
+            let mut rest = elements;
+            while !rest.is_empty() {
+                let taken = write_list(&mut batch, change, rest);
+                rest = &rest[taken..];
+                empty = false;
+            }
+        }
+    }
+    if empty {
+        return Ok(());
+    }
+    channel.batch(batch.finish())
+}
+
+/// Writes one message with as many elements as fit; says how many (at least one).
+fn write_list(batch: &mut Batch, change: &Change<'_>, elements: &[(&[u8], &ElementData)]) -> usize {
+    let (kind, flags) = match change.add {
+        true => (kind::NEW_ELEMENTS, CREATE),
+        false => (kind::DELETE_ELEMENTS, 0),
+    };
+    let message = batch.begin(kind, flags);
+    message.attribute_text(attr::LIST_TABLE, TABLE_NAME);
+    message.attribute_text(attr::LIST_SET, change.set);
+    let mut taken = 0;
+    message.nest(attr::LIST_ELEMENTS, |m| {
+        let start = m.len();
+        for (key, data) in elements {
+            encode(m, key, change.add.then_some(*data));
+            taken += 1;
+            if m.len() - start > LIST_LIMIT {
+                break;
+            }
+        }
+    });
+    taken
+}
+
+/// Leaves out the deletions of elements that are not there.
+fn without_the_gone<'a>(
+    channel: &mut Channel,
+    changes: &'a [Change<'a>],
+) -> Result<Vec<Change<'a>>, KernelError> {
+    let mut present = Vec::new();
+    for change in changes {
+        let mut elements = change.elements.clone();
+        if !change.add {
+            let there = nft_read::elements(channel, change.set, None)?;
+            elements.retain(|(key, _)| there.contains_key(*key));
+        }
+        present.push(Change {
+            set: change.set,
+            add: change.add,
+            elements,
+        });
+    }
+    Ok(present)
+}
+
+/// The lines of a script for `nft -f -`.
+fn script(ops: &[NftOp]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for op in ops {
+        // `delete` of a missing table fails; after `add` it cannot be missing.
+        if op == &NftOp::DeleteTable {
+            lines.push(NftOp::AddTable.to_string());
+        }
+        lines.push(op.to_string());
+    }
+    lines
+}
+
+fn run_script(lines: &[String]) -> Result<(), KernelError> {
+    let program = find_nft().ok_or(KernelError::NftMissing)?;
+    let run = |source| KernelError::RunNft {
+        program: program.display().to_string(),
+        source,
+    };
+    let mut child = Command::new(&program)
+        .args(["-f", "-"])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(run)?;
+    let said = converse(&mut child, lines.join("\n") + "\n");
+    let Some(said) = said else {
+        // It may be gone already; then there is nothing to stop.
+        let _ = child.kill();
+        child.wait().map_err(run)?;
+        return Err(KernelError::NftTimeout {
+            program: program.display().to_string(),
+            seconds: PATIENCE.as_secs(),
+        });
+    };
+    let status = child.wait().map_err(run)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(refusal(lines, &said))
+}
+
+/// Where nft is.
+pub(super) fn find_nft() -> Option<PathBuf> {
+    let fixed = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    fixed
+        .into_iter()
+        .chain(std::env::split_paths(&path))
+        .map(|folder| folder.join("nft"))
+        .find(|file| Path::is_file(file))
+}
+
+/// Writes the script and reads the complaints, on threads of their own, so that neither side can
+/// block the other. `None` when it does not end in time; both threads end with the process.
+fn converse(child: &mut Child, script: String) -> Option<String> {
+    let (mut stdin, mut stderr) = (child.stdin.take()?, child.stderr.take()?);
+    // A write fails only if nft ended early, and then it says why.
+    std::thread::spawn(move || stdin.write_all(script.as_bytes()));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = stderr.read_to_end(&mut said);
+        let _ = sender.send(String::from_utf8_lossy(&said).into_owned());
+    });
+    receiver.recv_timeout(PATIENCE).ok()
+}
+
+/// nft begins a complaint with `/dev/stdin:LINE:COLUMN-COLUMN: Error: TEXT`.
+fn refusal(lines: &[String], said: &str) -> KernelError {
+    let first = said.lines().next().unwrap_or_default().trim();
+    let mut parts = first.splitn(4, ':');
+    let number = parts.nth(1).and_then(|n| n.parse::<usize>().ok());
+    let message = parts.nth(1).unwrap_or(first).trim();
+    let line = number
+        .and_then(|n| lines.get(n.checked_sub(1)?))
+        .or(lines.first());
+    KernelError::NftScript {
+        line: shortened(line.map_or("", String::as_str)),
+        message: message.to_owned(),
+    }
+}
+
+/// A line with thousands of elements is of no use in a message.
+fn shortened(line: &str) -> String {
+    const LONGEST: usize = 300;
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{refusal, script};
+    use crate::kstate::NftOp;
+
+    #[test]
+    fn a_complaint_names_the_line_of_the_script() {
+        let lines = ["add table inet homing", "add rule inet homing x y"].map(String::from);
+        let said = "/dev/stdin:2:22-22: Error: No such file or directory\nadd rule …\n";
+        let shown = refusal(&lines, said).to_string();
+        assert_eq!(
+            shown,
+            "nftables refused `add rule inet homing x y`: Error: No such file or directory"
+        );
+    }
+
+    #[test]
+    fn a_complaint_of_another_form_is_shown_whole() {
+        let shown = refusal(&["add table inet homing".into()], "netlink: cannot open").to_string();
+        assert!(shown.ends_with("netlink: cannot open"), "{shown}");
+    }
+
+    #[test]
+    fn deleting_a_missing_table_is_no_error() {
+        let lines = script(&[NftOp::DeleteTable]);
+        assert_eq!(lines, ["add table inet homing", "delete table inet homing"]);
+    }
+}

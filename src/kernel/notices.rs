@@ -1,0 +1,200 @@
+//! What the kernel tells on its own: that something changed, never what exactly.
+//!
+//! A notice is a reason to observe again, so its content is reduced to what decides whether that
+//! is needed and how soon. The socket buffers are large, but they can overrun; then
+//! [`Notice::Overrun`] says that anything may have changed.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{AsyncSocket, TokioSocket};
+use nix::libc;
+
+use super::nfnl::{HEADER_LEN, attr, kind, nft_kind};
+use super::socket::{NetlinkError, enlarge};
+use super::wire::{self, Received, attribute, text, u32_be};
+
+/// Room for one datagram; a notice of a link with many virtual functions is the longest.
+const DATAGRAM: usize = 64 * 1024;
+/// `NFNLGRP_NFTABLES`
+const NFTABLES_GROUP: u32 = 7;
+/// `RTNLGRP_*`: links, addresses, routes and rules of both families.
+const ROUTE_GROUPS: [u32; 7] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV6_IFADDR,
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_IPV4_RULE,
+    libc::RTNLGRP_IPV6_RULE,
+];
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A device: made, removed, up, down, carrier, MTU.
+    Link {
+        /// Its index.
+        index: u32,
+        /// The port of the socket that asked for the change; 0 if it was the kernel itself.
+        port: u32,
+    },
+    /// An address.
+    Address {
+        /// The index of its device.
+        index: u32,
+        /// As above.
+        port: u32,
+    },
+    /// A route.
+    Route {
+        /// As above.
+        port: u32,
+    },
+    /// A rule.
+    Rule {
+        /// As above.
+        port: u32,
+    },
+    /// A transaction on nftables.
+    Nft {
+        /// The rule set's generation after it.
+        generation: u32,
+        /// The process (or thread) that did it.
+        pid: u32,
+        /// Its name.
+        name: String,
+        /// As above.
+        port: u32,
+    },
+    /// Notices were lost: observe everything.
+    Overrun,
+}
+
+impl Notice {
+    /// The port of the socket that asked for the change: compare with [`super::Linux::ports`].
+    pub fn port(&self) -> Option<u32> {
+        match self {
+            Notice::Link { port, .. }
+            | Notice::Address { port, .. }
+            | Notice::Route { port }
+            | Notice::Rule { port }
+            | Notice::Nft { port, .. } => Some(*port),
+            Notice::Overrun => None,
+        }
+    }
+}
+
+/// The kernel's notices, of the network namespace of the thread that opened them.
+pub struct Notices {
+    route: Listener,
+    netfilter: Listener,
+}
+
+impl Notices {
+    /// Subscribes. Changes from here on are told. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When a socket cannot be opened, or a group cannot be joined.
+    pub fn open() -> Result<Notices, NetlinkError> {
+        Ok(Notices {
+            route: Listener::open(NETLINK_ROUTE, &ROUTE_GROUPS)?,
+            netfilter: Listener::open(NETLINK_NETFILTER, &[NFTABLES_GROUP])?,
+        })
+    }
+
+    /// Waits for the next notice. Cancel safe: what has arrived is kept.
+    ///
+    /// # Errors
+    /// When a socket fails; then open new ones and observe everything.
+    pub async fn next(&mut self) -> Result<Notice, NetlinkError> {
+        let notice = poll_fn(|cx| match self.netfilter.poll(cx, decode_nft) {
+            Poll::Ready(notice) => Poll::Ready(notice),
+            Poll::Pending => self.route.poll(cx, decode_route),
+        });
+        Ok(notice.await?)
+    }
+}
+
+/// One socket, and what has been read from it but not handed out.
+struct Listener {
+    socket: TokioSocket,
+    buffer: Vec<u8>,
+    waiting: std::collections::VecDeque<Notice>,
+}
+
+impl Listener {
+    fn open(protocol: isize, groups: &[u32]) -> Result<Listener, NetlinkError> {
+        let mut socket = <TokioSocket as AsyncSocket>::new(protocol)?;
+        // A socket that is not bound first joins groups, and hears nothing.
+        socket.socket_mut().bind_auto()?;
+        enlarge(socket.socket_ref())?;
+        for group in groups {
+            socket.socket_mut().add_membership(*group)?;
+        }
+        Ok(Listener {
+            socket,
+            buffer: Vec::with_capacity(DATAGRAM),
+            waiting: std::collections::VecDeque::new(),
+        })
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        decode: fn(&Received<'_>) -> Option<Notice>,
+    ) -> Poll<io::Result<Notice>> {
+        loop {
+            if let Some(notice) = self.waiting.pop_front() {
+                return Poll::Ready(Ok(notice));
+            }
+            self.buffer.clear();
+            match self.socket.poll_recv(cx, &mut self.buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    return Poll::Ready(Ok(Notice::Overrun));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {
+                    let messages = wire::messages(&self.buffer);
+                    self.waiting
+                        .extend(messages.filter_map(|message| decode(&message)));
+                }
+            }
+        }
+    }
+}
+
+fn decode_route(message: &Received<'_>) -> Option<Notice> {
+    let port = message.port;
+    // `struct ifinfomsg` and `struct ifaddrmsg` both have the index at offset 4.
+    let index = || wire::u32_ne(message.body.get(4..)?);
+    match message.kind {
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Notice::Link {
+            index: index()?,
+            port,
+        }),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Notice::Address {
+            index: index()?,
+            port,
+        }),
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Notice::Route { port }),
+        libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(Notice::Rule { port }),
+        _ => None,
+    }
+}
+
+/// Each transaction ends with one message of its own; those of its parts are left out.
+fn decode_nft(message: &Received<'_>) -> Option<Notice> {
+    nft_kind(message.kind).filter(|kind| *kind == kind::NEW_GENERATION)?;
+    let body = message.body.get(HEADER_LEN..)?;
+    let number = |wanted| attribute(body, wanted).and_then(u32_be);
+    Some(Notice::Nft {
+        generation: number(attr::GENERATION_ID)?,
+        pid: number(attr::GENERATION_PID).unwrap_or(0),
+        name: attribute(body, attr::GENERATION_NAME).map_or(String::new(), text),
+        port: message.port,
+    })
+}

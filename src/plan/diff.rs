@@ -1,0 +1,203 @@
+//! The difference between desired and observed, as steps in a safe order.
+//!
+//! Add before remove: settings, routes, rules, then one nft transaction (the commit point), then
+//! what is no longer wanted. Inside the transaction: objects are made, changed chains emptied,
+//! elements swapped, chains filled again, and what nothing refers to any more is deleted.
+
+use std::collections::BTreeSet;
+
+use super::sysctls::setting_order;
+use crate::kstate::{Elements, KernelState, NftOp, NftTable, Role, Set, Step, SysctlKey};
+
+/// Steps in order; empty when nothing differs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChangeSet {
+    /// What to do.
+    pub steps: Vec<Step>,
+}
+
+impl ChangeSet {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// As commands that a person would type, one a line.
+    pub fn commands(&self) -> Vec<String> {
+        self.steps.iter().flat_map(Step::commands).collect()
+    }
+}
+
+/// Which differences count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All, steering too.
+    All,
+    /// All but elements that steering sets; a new map still gets its elements.
+    Structure,
+}
+
+/// What to do so that the observed state becomes the desired one.
+pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> ChangeSet {
+    let mut steps = Vec::new();
+    let mut settings: Vec<_> = desired.sysctls.iter().collect();
+    settings.sort_by_key(|(key, _)| setting_order(key));
+    settings.retain(|(key, value)| observed.sysctls.get(*key) != Some(*value));
+    let set = |(key, value): (&SysctlKey, &String)| Step::SetSysctl(key.clone(), value.clone());
+    steps.extend(settings.into_iter().map(set));
+    steps.extend(desired.routes.difference(&observed.routes).cloned().map(Step::AddRoute));
+    steps.extend(desired.rules.difference(&observed.rules).cloned().map(Step::AddRule));
+    if let Some(desired) = &desired.nft {
+        let ops = diff_table(desired, observed.nft.as_ref(), scope);
+        if !ops.is_empty() {
+            steps.push(Step::Nft(ops));
+        }
+    }
+    steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::DeleteRule));
+    steps.extend(observed.routes.difference(&desired.routes).cloned().map(Step::DeleteRoute));
+    ChangeSet { steps }
+}
+
+/// What to do so that nothing of ours is left (settings are restored elsewhere).
+pub fn removal(observed: &KernelState) -> ChangeSet {
+    let mut steps: Vec<Step> = Vec::new();
+    steps.extend(observed.rules.iter().cloned().map(Step::DeleteRule));
+    if observed.nft.is_some() {
+        steps.push(Step::Nft(vec![NftOp::DeleteTable]));
+    }
+    steps.extend(observed.routes.iter().cloned().map(Step::DeleteRoute));
+    ChangeSet { steps }
+}
+
+fn diff_table(desired: &NftTable, observed: Option<&NftTable>, scope: Scope) -> Vec<NftOp> {
+    let nothing = NftTable::default();
+    let present = observed.is_some();
+    let observed = observed.unwrap_or(&nothing);
+    let sets = SetChanges::between(desired, observed);
+    let refill = chains_to_refill(desired, observed, &sets);
+    let mut ops = Vec::new();
+    if !present {
+        ops.push(NftOp::AddTable);
+    }
+    empty_chains(&mut ops, desired, observed, &refill);
+    ops.extend(sets.remade.iter().map(|name| NftOp::DeleteSet(name.clone())));
+    let made = sets.made.iter().chain(&sets.remade);
+    ops.extend(made.filter_map(|name| Some(make_set(name, desired.sets.get(name)?))));
+    make_chains(&mut ops, desired, observed);
+    swap_elements(&mut ops, desired, observed, &sets, scope);
+    for name in &refill {
+        let rules = desired.chains.get(name).into_iter().flat_map(|chain| &chain.rules);
+        let add = |rule: &_| NftOp::AddRule { chain: name.clone(), rule: Clone::clone(rule) };
+        ops.extend(rules.map(add));
+    }
+    ops.extend(sets.gone.iter().map(|name| NftOp::DeleteSet(name.clone())));
+    let gone = observed.chains.keys().filter(|name| !desired.chains.contains_key(*name));
+    ops.extend(gone.map(|name| NftOp::DeleteChain(name.clone())));
+    ops
+}
+
+/// Which sets come and go.
+struct SetChanges {
+    made: BTreeSet<String>,
+    remade: BTreeSet<String>,
+    gone: BTreeSet<String>,
+}
+
+impl SetChanges {
+    fn between(desired: &NftTable, observed: &NftTable) -> SetChanges {
+        let names = |table: &NftTable| table.sets.keys().cloned().collect::<BTreeSet<_>>();
+        let (wanted, there) = (names(desired), names(observed));
+        let changed = |name: &&String| {
+            let declaration =
+                |table: &NftTable| table.sets.get(*name).map(|s| s.declaration.clone());
+            declaration(desired) != declaration(observed)
+        };
+        SetChanges {
+            made: wanted.difference(&there).cloned().collect(),
+            remade: wanted.intersection(&there).filter(changed).cloned().collect(),
+            gone: there.difference(&wanted).cloned().collect(),
+        }
+    }
+}
+
+/// Chains whose rules differ, or that refer to a set that is made anew, or that are made anew.
+fn chains_to_refill(desired: &NftTable, observed: &NftTable, sets: &SetChanges) -> Vec<String> {
+    let refers = |text: &str| {
+        text.split('@').skip(1).any(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            sets.remade.contains(&rest[..end.unwrap_or(rest.len())])
+        })
+    };
+    let differs = |(name, chain): &(&String, &crate::kstate::Chain)| {
+        let same = observed.chains.get(*name).is_some_and(|there| there == *chain);
+        !same || chain.rules.iter().any(|rule| refers(&rule.text))
+    };
+    desired.chains.iter().filter(differs).map(|(name, _)| name.clone()).collect()
+}
+
+fn empty_chains(ops: &mut Vec<NftOp>, desired: &NftTable, observed: &NftTable, refill: &[String]) {
+    for (name, chain) in &observed.chains {
+        let wanted = desired.chains.get(name);
+        if wanted.is_none() || (refill.contains(name) && !chain.rules.is_empty()) {
+            ops.push(NftOp::FlushChain(name.clone()));
+        }
+    }
+    for (name, chain) in &observed.chains {
+        let wanted = desired.chains.get(name);
+        if wanted.is_some_and(|wanted| wanted.declaration != chain.declaration) {
+            ops.push(NftOp::DeleteChain(name.clone()));
+        }
+    }
+}
+
+fn make_set(name: &str, set: &Set) -> NftOp {
+    NftOp::AddSet {
+        name: name.to_owned(),
+        shape: set.shape.clone(),
+        declaration: set.declaration.clone(),
+        role: set.role,
+    }
+}
+
+fn make_chains(ops: &mut Vec<NftOp>, desired: &NftTable, observed: &NftTable) {
+    for (name, chain) in &desired.chains {
+        let there = observed.chains.get(name);
+        if there.is_none_or(|there| there.declaration != chain.declaration) {
+            let declaration = chain.declaration.clone();
+            ops.push(NftOp::AddChain { name: name.clone(), declaration });
+        }
+    }
+}
+
+fn swap_elements(
+    ops: &mut Vec<NftOp>,
+    desired: &NftTable,
+    observed: &NftTable,
+    sets: &SetChanges,
+    scope: Scope,
+) {
+    for (name, set) in &desired.sets {
+        let fresh = sets.made.contains(name) || sets.remade.contains(name);
+        let steering = set.role == Role::Steering && scope == Scope::Structure && !fresh;
+        if set.role == Role::Learned || steering {
+            continue;
+        }
+        let nothing = Elements::new();
+        let there =
+            observed.sets.get(name).filter(|_| !fresh).map_or(&nothing, |set| &set.elements);
+        let differs =
+            |other: &Elements, (key, data): &(&Vec<u8>, &_)| other.get(*key) != Some(*data);
+        let own = |(key, data): (&Vec<u8>, &_)| (key.clone(), Clone::clone(data));
+        let stale: Elements = there.iter().filter(|e| differs(&set.elements, e)).map(own).collect();
+        let missing: Elements =
+            set.elements.iter().filter(|e| differs(there, e)).map(own).collect();
+        let (set_name, shape) = (name.clone(), set.shape.clone());
+        if !stale.is_empty() {
+            let (set, shape) = (set_name.clone(), shape.clone());
+            ops.push(NftOp::DeleteElements { set, shape, elements: stale });
+        }
+        if !missing.is_empty() {
+            ops.push(NftOp::AddElements { set: set_name, shape, elements: missing });
+        }
+    }
+}

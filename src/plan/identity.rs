@@ -1,0 +1,199 @@
+//! Stable numbers for names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::kstate::NftTable;
+use crate::model::{MemberId, Name, PolicyId, Site, UplinkId, natural_id};
+
+/// The numbers that stand for names in marks, tables and priorities.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identities {
+    /// Of uplinks.
+    pub uplinks: BTreeMap<Name, UplinkId>,
+    /// Of policies, the implied one included.
+    pub policies: BTreeMap<Name, PolicyId>,
+}
+
+/// Numbers given before, from the state directory or read back from the kernel. Names that the
+/// profile no longer has stay remembered, so that they get their number back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Remembered {
+    /// Uplink name → id.
+    #[serde(default)]
+    pub uplinks: BTreeMap<String, u8>,
+    /// Policy name → id.
+    #[serde(default)]
+    pub policies: BTreeMap<String, u8>,
+}
+
+impl Remembered {
+    /// What the kernel's table tells: chains are named `KIND-ID-NAME`.
+    pub fn from_kernel(table: &NftTable) -> Remembered {
+        let mut remembered = Remembered::default();
+        for chain in table.chains.keys() {
+            let mut parts = chain.splitn(3, '-');
+            let (kind, id, name) = (parts.next(), parts.next(), parts.next());
+            let Some((id, name)) = id.and_then(|id| id.parse::<u8>().ok()).zip(name) else {
+                continue;
+            };
+            match kind {
+                Some("uplink") => remembered.uplinks.insert(name.to_owned(), id),
+                Some("policy4" | "policy6") => remembered.policies.insert(name.to_owned(), id),
+                _ => None,
+            };
+        }
+        remembered
+    }
+
+    /// Adds what another source remembers; it wins where both speak.
+    pub fn merge(&mut self, other: Remembered) {
+        self.uplinks.extend(other.uplinks);
+        self.policies.extend(other.policies);
+    }
+
+    /// Adds the numbers now in force.
+    pub fn learn(&mut self, identities: &Identities) {
+        let text = |name: &Name| name.as_str().to_owned();
+        self.uplinks.extend(identities.uplinks.iter().map(|(name, id)| (text(name), id.0)));
+        self.policies.extend(identities.policies.iter().map(|(name, id)| (text(name), id.0)));
+    }
+}
+
+/// Gives every uplink and policy its number.
+pub fn identify(site: &Site, policies: &[Name], remembered: &Remembered) -> Identities {
+    let uplinks = site.uplinks.iter().map(|u| (&u.name, u.id.map(|id| id.0))).collect::<Vec<_>>();
+    let policies = policies.iter().map(|name| (name, None)).collect::<Vec<_>>();
+    let most_policies = site.marks.policy.max().min(255);
+    Identities {
+        uplinks: assign(&uplinks, &remembered.uplinks, site.marks.max_uplink_id()),
+        policies: assign(&policies, &remembered.policies, most_policies),
+    }
+}
+
+/// A number for each name: the one asked for, else the remembered one, else the natural one, else
+/// the next free. The order of the names does not matter. A number that is remembered for an
+/// absent name is given to another only when no other is left; names beyond the last number get
+/// none.
+fn assign<Id: MemberId>(
+    names: &[(&Name, Option<u8>)],
+    remembered: &BTreeMap<String, u8>,
+    max: u32,
+) -> BTreeMap<Name, Id> {
+    let max = u8::try_from(max).unwrap_or(u8::MAX);
+    let mut given: BTreeMap<Name, Id> = BTreeMap::new();
+    let mut taken: BTreeSet<u8> = BTreeSet::new();
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    for (name, asked) in &sorted {
+        if let Some(id) = asked.filter(|id| taken.insert(*id)) {
+            given.insert((*name).clone(), Id::from_number(id));
+        }
+    }
+    for (name, _) in &sorted {
+        let former = remembered.get(name.as_str()).filter(|id| (1..=max).contains(*id));
+        if given.contains_key(*name) {
+            continue;
+        }
+        if let Some(id) = former.filter(|id| taken.insert(**id)) {
+            given.insert((*name).clone(), Id::from_number(*id));
+        }
+    }
+    for (name, _) in sorted {
+        if given.contains_key(name) {
+            continue;
+        }
+        if let Some(id) = next_free(name, &taken, remembered, max) {
+            taken.insert(id);
+            given.insert(name.clone(), Id::from_number(id));
+        }
+    }
+    given
+}
+
+fn next_free(
+    name: &Name,
+    taken: &BTreeSet<u8>,
+    remembered: &BTreeMap<String, u8>,
+    max: u8,
+) -> Option<u8> {
+    let natural = natural_id(name.as_str(), u32::from(max));
+    let candidates = (0..u32::from(max)).map(|n| ((natural - 1 + n) % u32::from(max) + 1) as u8);
+    let free: Vec<u8> = candidates.filter(|id| !taken.contains(id)).collect();
+    let reserved = |id: &&u8| remembered.values().any(|other| other == *id);
+    free.iter().find(|id| !reserved(id)).or(free.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::assign;
+    use crate::model::{Name, UplinkId};
+
+    fn names() -> impl Strategy<Value = Vec<Name>> {
+        prop::collection::btree_set("[a-z]{1,4}", 1..20)
+            .prop_map(|set| set.iter().filter_map(|text| Name::new(text).ok()).collect())
+    }
+
+    fn given_to(names: &[Name], remembered: &BTreeMap<String, u8>) -> BTreeMap<Name, UplinkId> {
+        let asked: Vec<_> = names.iter().map(|name| (name, None)).collect();
+        assign(&asked, remembered, 62)
+    }
+
+    fn memory(given: &BTreeMap<Name, UplinkId>) -> BTreeMap<String, u8> {
+        given.iter().map(|(name, id)| (name.to_string(), id.0)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_are_unique_and_in_range(names in names()) {
+            let given = given_to(&names, &BTreeMap::new());
+            let unique: std::collections::BTreeSet<_> = given.values().collect();
+            prop_assert_eq!(given.len(), names.len());
+            prop_assert_eq!(unique.len(), names.len());
+            prop_assert!(given.values().all(|id| (1..=62).contains(&id.0)));
+        }
+
+        #[test]
+        fn insertion_removal_and_reordering_change_nobody(
+            (old, mut new) in (names(), names()), keep in any::<prop::sample::Index>()
+        ) {
+            let before = given_to(&old, &BTreeMap::new());
+            new.extend(old.iter().skip(keep.index(old.len())).cloned());
+            new.sort();
+            new.dedup();
+            new.reverse();
+            let after = given_to(&new, &memory(&before));
+            for (name, id) in &before {
+                prop_assert!(after.get(name).is_none_or(|now| now == id), "{name} changed");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_that_comes_back_gets_its_number_back() -> Result<(), crate::model::InvalidName> {
+        let (fiber, cable) = (Name::new("fiber")?, Name::new("cable")?);
+        let before = given_to(&[fiber.clone(), cable.clone()], &BTreeMap::new());
+        let newcomers =
+            (0..60).map(|n| Name::new(&format!("n{n}"))).collect::<Result<Vec<_>, _>>()?;
+        let meanwhile = given_to(&newcomers, &memory(&before));
+        assert!(!meanwhile.values().any(|id| before.values().any(|old| old == id)));
+        let mut remembered = memory(&before);
+        remembered.extend(memory(&meanwhile));
+        assert_eq!(given_to(&[fiber.clone()], &remembered)[&fiber], before[&fiber]);
+        Ok(())
+    }
+
+    #[test]
+    fn an_asked_number_wins_over_a_remembered_one() -> Result<(), crate::model::InvalidName> {
+        let (fiber, cable) = (Name::new("fiber")?, Name::new("cable")?);
+        let remembered = BTreeMap::from([("cable".to_owned(), 7)]);
+        let given: BTreeMap<Name, UplinkId> =
+            assign(&[(&cable, None), (&fiber, Some(7))], &remembered, 62);
+        assert_eq!(given[&fiber], UplinkId(7));
+        assert_ne!(given[&cable], UplinkId(7));
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! From profile and facts to the desired state of the kernel, and from there to the change set.
+//!
+//! Pure. [`Layout`] numbers the profile's names; [`assess`] says what can be used now; [`build`]
+//! writes down everything that must be in the kernel; [`diff`] says what is missing.
+
+mod diff;
+mod identity;
+mod lans;
+mod nft;
+mod path;
+mod routing;
+mod sysctls;
+mod view;
+
+use crate::kstate::{KernelState, Snapshot};
+
+pub use diff::{ChangeSet, Scope, diff, removal};
+pub use identity::{Identities, Remembered, identify};
+pub use lans::inside_networks;
+pub use nft::{names, observed_slots};
+pub use path::{UplinkFacts, Way};
+pub use routing::{PRIORITIES, TABLES};
+pub use sysctls::{interesting_sysctls, restoring_order, setting_order};
+pub use view::{Layout, View, assess};
+
+/// Everything that must be in the kernel. `seen` gives the facts, and the slots dealt before.
+pub fn build(layout: &Layout, view: &View, seen: &Snapshot) -> KernelState {
+    KernelState {
+        sysctls: sysctls::build_sysctls(layout, seen),
+        routes: routing::build_routes(layout, view, &seen.facts),
+        rules: routing::build_rules(layout, view),
+        nft: Some(nft::build_table(layout, view, seen)),
+    }
+}

@@ -1,0 +1,158 @@
+//! Putting a table together.
+
+use std::fmt::Display;
+
+use crate::kstate::{
+    Chain, Declared, ElementData, Elements, FieldType, NftTable, Role, Set, SetData, SetShape,
+};
+use crate::model::{Family, Name, Policy, PolicyId, UplinkId};
+
+/// Names of chains, sets and maps. All are plain words with a number or a user's name behind.
+pub mod names {
+    use super::{Display, Family, Name, Policy, PolicyId, SetShape, UplinkId};
+
+    /// Devices of the uplinks.
+    pub const UPLINKS: &str = "uplinks";
+    /// Device → pin a session that came in by it, or left by it unasked.
+    pub const ENTRY: &str = "entry";
+    /// Device of a specific route → pin the session to that uplink.
+    pub const ROUTED: &str = "routed";
+    /// Policy and uplink → put the uplink's mark on the packet. Counts new sessions.
+    pub const TAKE: &str = "take";
+    /// Uplink → put its mark on a packet that carries another owner's bits.
+    pub const RESTORE: &str = "restore";
+
+    /// Puts the uplink's mark on the packet.
+    pub fn uplink(id: UplinkId, name: &Name) -> String {
+        format!("uplink-{id}-{name}")
+    }
+
+    /// Pins the session to the uplink, then marks the packet.
+    pub fn pin(id: UplinkId, name: &Name) -> String {
+        format!("pin-{id}-{name}")
+    }
+
+    /// Pins the session to the uplink, the packet goes on as it is.
+    pub fn entry(id: UplinkId, name: &Name) -> String {
+        format!("entry-{id}-{name}")
+    }
+
+    /// A policy's own chain.
+    pub fn policy(family: Family, id: PolicyId, name: &Name) -> String {
+        format!("policy{}-{id}-{name}", family.digit())
+    }
+
+    /// What a policy has learned: key → uplink mark.
+    pub fn bindings(family: Family, name: &Name) -> String {
+        format!("bind{}-{name}", family.digit())
+    }
+
+    /// The shape of a policy's bindings.
+    pub fn binding_shape(policy: &Policy, family: Family) -> SetShape {
+        super::super::policies::binding_shape(policy.persistence, family)
+    }
+
+    /// Uplinks that keep their bindings.
+    pub fn keepable(family: Family) -> String {
+        format!("keepable{}", family.digit())
+    }
+
+    /// Slot → uplink mark, shared by policies that choose alike.
+    pub fn slots(family: Family, digest: impl Display) -> String {
+        format!("slots{}-{digest}", family.digit())
+    }
+
+    /// Device → its source address.
+    pub fn snat(family: Family) -> String {
+        format!("snat{}", family.digit())
+    }
+
+    /// Device and address: sources that need no translation.
+    pub fn own(family: Family) -> String {
+        format!("own{}", family.digit())
+    }
+
+    /// Device → greatest segment.
+    pub fn segment(family: Family) -> String {
+        format!("segment{}", family.digit())
+    }
+}
+
+/// A table in the making.
+#[derive(Default)]
+pub(super) struct Builder {
+    table: NftTable,
+}
+
+impl Builder {
+    pub(super) fn finish(self) -> NftTable {
+        self.table
+    }
+
+    /// A regular chain, which others jump to.
+    pub(super) fn chain(&mut self, name: impl Into<String>) -> Rules<'_> {
+        self.hook(name, "")
+    }
+
+    /// A chain at a hook.
+    pub(super) fn hook(&mut self, name: impl Into<String>, declaration: &str) -> Rules<'_> {
+        let chain = self.table.chains.entry(name.into()).or_insert_with(|| Chain {
+            declaration: Declared::new(declaration, ""),
+            rules: Vec::new(),
+        });
+        Rules { chain }
+    }
+
+    /// A set or map. `attributes` follow the type, such as `flags dynamic,timeout;`.
+    pub(super) fn set(
+        &mut self,
+        name: impl Into<String>,
+        role: Role,
+        shape: SetShape,
+        attributes: &str,
+        elements: Elements,
+    ) {
+        let types = shape.declaration();
+        let text = if attributes.is_empty() { types } else { format!("{types} {attributes}") };
+        let declaration = Declared::new(text, "");
+        self.table.sets.insert(name.into(), Set { declaration, role, shape, elements });
+    }
+}
+
+/// The rules of one chain, to append to.
+pub(super) struct Rules<'a> {
+    chain: &'a mut Chain,
+}
+
+impl Rules<'_> {
+    /// Appends a rule that comes from a profile key (or from none).
+    pub(super) fn rule(&mut self, text: impl Into<String>, origin: &str) -> &mut Self {
+        self.chain.rules.push(Declared::new(text, origin));
+        self
+    }
+}
+
+/// The shape of a set.
+pub(super) fn set_of(key: &[FieldType]) -> SetShape {
+    SetShape { key: key.to_vec(), data: SetData::Nothing }
+}
+
+/// The shape of a map to a value of one part.
+pub(super) fn map_of(key: &[FieldType], data: FieldType) -> SetShape {
+    SetShape { key: key.to_vec(), data: SetData::Value(vec![data]) }
+}
+
+/// The shape of a verdict map.
+pub(super) fn verdicts_of(key: &[FieldType]) -> SetShape {
+    SetShape { key: key.to_vec(), data: SetData::Verdict }
+}
+
+/// A mark as an element's bytes.
+pub(super) fn mark_bytes(mark: u32) -> Vec<u8> {
+    mark.to_ne_bytes().to_vec()
+}
+
+/// A mark as an element's data.
+pub(super) fn mark_data(mark: u32) -> ElementData {
+    ElementData::Value(mark_bytes(mark))
+}

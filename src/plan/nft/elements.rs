@@ -1,0 +1,100 @@
+//! Sets and maps whose elements follow from ids, addresses and links.
+
+use super::build::{Builder, map_of, mark_bytes, names, set_of, verdicts_of};
+use crate::kstate::{ElementData, Elements, FieldType, Role, Verdict, concatenate, ifname_bytes};
+use crate::model::{Family, Name, Uplink, UplinkId};
+use crate::plan::view::{Layout, View};
+
+/// Bytes of an address.
+fn address_bytes(address: std::net::IpAddr) -> Vec<u8> {
+    match address {
+        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// The field type of an address.
+pub(super) fn address_type(family: Family) -> FieldType {
+    match family {
+        Family::V4 => FieldType::Ipv4,
+        Family::V6 => FieldType::Ipv6,
+    }
+}
+
+pub(super) fn add_sets(table: &mut Builder, layout: &Layout, view: &View) {
+    let by_device = |chain: fn(UplinkId, &Name) -> String, verdict: fn(String) -> Verdict| {
+        let element = |(uplink, id): (&Uplink, UplinkId)| {
+            let verdict = verdict(chain(id, &uplink.name));
+            (ifname_bytes(&uplink.interface), ElementData::Verdict(verdict))
+        };
+        layout.uplinks().map(element).collect::<Elements>()
+    };
+    let devices = layout.uplinks().map(|(u, _)| (ifname_bytes(&u.interface), ElementData::Nothing));
+    table.set(names::UPLINKS, Role::Fixed, set_of(&[FieldType::IfName]), "", devices.collect());
+    let entry = by_device(names::entry, Verdict::Jump);
+    let shape = verdicts_of(&[FieldType::IfName]);
+    table.set(names::ENTRY, Role::Fixed, shape.clone(), "counter;", entry);
+    let routed = by_device(names::pin, Verdict::Goto);
+    table.set(names::ROUTED, Role::Fixed, shape, "counter;", routed);
+    let shape = verdicts_of(&[FieldType::Mark]);
+    table.set(names::TAKE, Role::Fixed, shape.clone(), "counter;", takes(layout));
+    let restore = layout.uplinks().map(|(uplink, id)| {
+        let chain = names::uplink(id, &uplink.name);
+        (mark_bytes(layout.mark(id).0), ElementData::Verdict(Verdict::Goto(chain)))
+    });
+    table.set(names::RESTORE, Role::Fixed, shape, "", restore.collect());
+    for family in Family::BOTH {
+        add_family(table, layout, view, family);
+    }
+}
+
+/// Every pair of a policy and an uplink that it may use.
+fn takes(layout: &Layout) -> Elements {
+    let mut takes = Elements::new();
+    for (policy, policy_id) in layout.policies() {
+        for name in policy.tiers.iter().flatten() {
+            let Some(id) = layout.ids.uplinks.get(name) else {
+                continue;
+            };
+            let mark = layout.policy_mark(policy_id).0 | layout.mark(*id).0;
+            let verdict = Verdict::Goto(names::uplink(*id, name));
+            takes.insert(mark_bytes(mark), ElementData::Verdict(verdict));
+        }
+    }
+    takes
+}
+
+fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family) {
+    let address = address_type(family);
+    let header = match family {
+        Family::V4 => 40,
+        Family::V6 => 60,
+    };
+    let (mut own, mut snat, mut segments) = (Elements::new(), Elements::new(), Elements::new());
+    let mut keepable = Elements::new();
+    for (uplink, id) in layout.uplinks() {
+        let Some(facts) = view.uplinks.get(&uplink.name) else {
+            continue;
+        };
+        let device = ifname_bytes(&uplink.interface);
+        for source in facts.addresses.iter().filter(|a| Family::of(**a) == family) {
+            let key = concatenate(&[device.clone(), address_bytes(*source)]);
+            own.insert(key, ElementData::Nothing);
+        }
+        if let Some(way) = facts.ways.get(&family) {
+            let size = u16::try_from(way.mtu.saturating_sub(header)).unwrap_or(u16::MAX);
+            snat.insert(device.clone(), ElementData::Value(address_bytes(way.address)));
+            segments.insert(device, ElementData::Value(size.to_be_bytes().to_vec()));
+        }
+        if view.usable(&uplink.name, family) {
+            keepable.insert(mark_bytes(layout.mark(id).0), ElementData::Nothing);
+        }
+    }
+    let device = FieldType::IfName;
+    table.set(names::own(family), Role::Fixed, set_of(&[device, address]), "", own);
+    table.set(names::snat(family), Role::Fixed, map_of(&[device], address), "", snat);
+    let shape = map_of(&[device], FieldType::Size);
+    table.set(names::segment(family), Role::Fixed, shape, "", segments);
+    let shape = set_of(&[FieldType::Mark]);
+    table.set(names::keepable(family), Role::Steering, shape, "", keepable);
+}

@@ -1,0 +1,34 @@
+//! The nft table `inet homing`: its chains, sets and elements, built from the layout and the view.
+//!
+//! A packet's walk (design, section 4): `prerouting` restores the mark of a session that has one
+//! (the whole cost of an established session) and sends a new one from inside through `classify`
+//! to the policies; a chain `uplink-ID-NAME` puts the mark on the packet; `postrouting` translates
+//! the source. Names of chains tell ids, so that they can be read back from the kernel.
+
+mod build;
+mod elements;
+mod filter;
+mod matching;
+mod nat;
+mod policies;
+mod prerouting;
+mod slots;
+
+use crate::kstate::{NftTable, Snapshot};
+
+use super::view::{Layout, View};
+
+pub use build::names;
+pub use slots::observed_slots;
+
+/// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as
+/// possible move.
+pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftTable {
+    let mut table = build::Builder::default();
+    elements::add_sets(&mut table, layout, view);
+    prerouting::add_chains(&mut table, layout, view, seen);
+    policies::add_chains(&mut table, layout, view, seen);
+    nat::add_chains(&mut table, layout);
+    filter::add_chains(&mut table, layout);
+    table.finish()
+}

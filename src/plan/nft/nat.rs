@@ -1,0 +1,41 @@
+//! Source translation: an address is data, never a literal in a rule.
+
+use super::build::{Builder, names};
+use super::matching::{anonymous_set, nets_of};
+use crate::model::{Family, NatMode};
+use crate::plan::view::Layout;
+
+const HOOK: &str = "type nat hook postrouting priority srcnat; policy accept;";
+
+/// Only the first packet of a session comes here.
+pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
+    let uplink = layout.site.marks.uplink;
+    let mut rules = table.hook("postrouting", HOOK);
+    rules
+        .rule(format!("oifname != @{} accept", names::UPLINKS), "")
+        .rule("rt ipsec exists accept", "")
+        .rule(format!("ct mark & {uplink} == 0 oifname vmap @{}", names::ENTRY), "")
+        .rule("ip6 saddr fe80::/10 accept", "");
+    for (member, _) in layout.uplinks() {
+        let origin = format!("uplinks.{}", member.name);
+        if member.nat == NatMode::Never {
+            rules
+                .rule(format!("oifname \"{}\" accept", member.interface), &format!("{origin}.nat"));
+        }
+        for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+            let nets = nets_of(member.prefixes.iter(), family);
+            if member.nat == NatMode::Auto && !nets.is_empty() {
+                let (device, set) = (&member.interface, anonymous_set(&nets));
+                let rule = format!("oifname \"{device}\" {word} saddr {set} accept");
+                rules.rule(rule, &format!("{origin}.prefixes"));
+            }
+        }
+    }
+    for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+        let (own, snat) = (names::own(family), names::snat(family));
+        rules
+            .rule(format!("oifname . {word} saddr @{own} accept"), "")
+            .rule(format!("snat {word} to oifname map @{snat}"), "");
+    }
+    rules.rule("drop", "");
+}

@@ -1,0 +1,117 @@
+//! The way of a packet before routing: restore, classify, and what came in by an uplink.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::build::{Builder, names};
+use super::matching::{anonymous_set, nets_of};
+use crate::kstate::Snapshot;
+use crate::model::{Family, NatMode};
+use crate::plan::lans::inside_networks;
+use crate::plan::view::{Layout, View};
+
+const HOOK: &str = "type filter hook prerouting priority mangle; policy accept;";
+
+pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen: &Snapshot) {
+    add_prerouting(table, layout);
+    add_from_uplink(table, layout, &inside_networks(layout, view, &seen.facts));
+    add_classify(table, layout);
+    add_uplink_chains(table, layout);
+    add_output(table, layout);
+}
+
+fn add_prerouting(table: &mut Builder, layout: &Layout) {
+    let uplink = layout.site.marks.uplink;
+    table
+        .hook("prerouting", HOOK)
+        .rule(format!("iifname @{} goto from-uplink", names::UPLINKS), "")
+        .rule(format!("ct mark & {uplink} != 0 goto restore-mark"), "")
+        .rule("ct state != new accept", "")
+        .rule("meta pkttype != host accept", "")
+        .rule("icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } accept", "")
+        .rule("fib daddr type unicast goto classify", "");
+    table
+        .chain("restore-mark")
+        .rule(format!("meta mark 0 meta mark set ct mark & {uplink} accept"), "")
+        .rule(format!("ct mark & {uplink} vmap @{}", names::RESTORE), "")
+        .rule(format!("meta mark set meta mark | {uplink}"), "");
+}
+
+/// A packet that came in by an uplink never gets a packet mark.
+fn add_from_uplink(table: &mut Builder, layout: &Layout, inside: &BTreeSet<IpNet>) {
+    let uplink = layout.site.marks.uplink;
+    let mut rules = table.chain("from-uplink");
+    rules.rule("meta ipsec exists accept", "");
+    for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+        let nets = nets_of(inside.iter(), family);
+        if !nets.is_empty() {
+            rules.rule(format!("{word} saddr {} drop", anonymous_set(&nets)), "lans");
+        }
+    }
+    rules
+        .rule(format!("ct mark & {uplink} != 0 accept"), "")
+        .rule("meta pkttype != host accept", "")
+        .rule(format!("iifname vmap @{}", names::ENTRY), "");
+}
+
+/// A new session from inside: a specific route through an uplink pins it there; a route to another
+/// device is not ours; what has no route but a default is for the policies.
+fn add_classify(table: &mut Builder, layout: &Layout) {
+    let uplink = layout.site.marks.uplink;
+    let others = !uplink.0;
+    table
+        .chain("classify")
+        .rule(format!("meta mark set meta mark | {uplink}"), "")
+        .rule("fib daddr . mark oif missing goto to-internet", "")
+        .rule(format!("fib daddr . mark oifname vmap @{}", names::ROUTED), "")
+        .rule(format!("meta mark set meta mark & {others:#x} accept"), "");
+    let mut rules = table.chain("to-internet");
+    rules.rule(format!("meta mark set meta mark & {others:#x}"), "");
+    for (member, id) in layout.uplinks().filter(|(u, _)| u.nat != NatMode::Always) {
+        for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+            let nets = nets_of(member.prefixes.iter(), family);
+            if !nets.is_empty() {
+                let origin = format!("uplinks.{}.prefixes", member.name);
+                let chain = names::pin(id, &member.name);
+                let set = anonymous_set(&nets);
+                rules.rule(format!("{word} saddr {set} goto {chain}"), &origin);
+            }
+        }
+    }
+    rules
+        .rule("meta nfproto ipv4 goto policies4", "policies")
+        .rule("meta nfproto ipv6 goto policies6", "policies");
+}
+
+fn add_uplink_chains(table: &mut Builder, layout: &Layout) {
+    let others = !layout.site.marks.uplink.0;
+    for (uplink, id) in layout.uplinks() {
+        let origin = format!("uplinks.{}", uplink.name);
+        let mark = layout.mark(id);
+        let chain = names::uplink(id, &uplink.name);
+        table
+            .chain(chain.clone())
+            .rule(format!("meta mark set meta mark & {others:#x} | {mark} accept"), &origin);
+        table
+            .chain(names::pin(id, &uplink.name))
+            .rule(format!("ct mark set ct mark & {others:#x} | {mark} goto {chain}"), &origin);
+        table
+            .chain(names::entry(id, &uplink.name))
+            .rule(format!("ct mark set ct mark & {others:#x} | {mark}"), &origin);
+    }
+}
+
+/// The router's own packets of a pinned session. Only a `route` chain looks the route up again;
+/// only towards an uplink, or the RST that `reject` sends to a LAN client would leave by a dead
+/// uplink.
+fn add_output(table: &mut Builder, layout: &Layout) {
+    let uplink = layout.site.marks.uplink;
+    table.hook("output", "type route hook output priority mangle; policy accept;").rule(
+        format!(
+            "oifname @{} ct mark & {uplink} != 0 meta mark & {uplink} == 0 goto restore-mark",
+            names::UPLINKS
+        ),
+        "",
+    );
+}

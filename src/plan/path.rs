@@ -1,0 +1,256 @@
+//! The way out through an uplink, one family at a time, as the kernel's facts allow it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::kstate::{Address, Facts, Route, RouteKind, Snapshot};
+use crate::model::{Family, Gateway, IfName, Name, Site, TableId, Uplink};
+
+/// What an uplink can do now, and why not more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UplinkFacts {
+    /// The device exists.
+    pub present: bool,
+    /// It is administratively up.
+    pub up: bool,
+    /// It has carrier.
+    pub carrier: bool,
+    /// The ways out; a family without an address or a gateway has none.
+    pub ways: BTreeMap<Family, Way>,
+    /// Why a family has none.
+    pub missing: BTreeMap<Family, String>,
+    /// Every global address of the device, whatever its state.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// The source address of what we translate.
+    pub address: IpAddr,
+    /// The next hop; `None` on a point-to-point link.
+    pub gateway: Option<IpAddr>,
+    /// No connected route covers the gateway.
+    pub onlink: bool,
+    /// The metric of the default route that the gateway was learned from.
+    pub metric: u32,
+    /// The path MTU set on that route.
+    pub route_mtu: Option<u32>,
+    /// The device's MTU, or the route's if that is smaller.
+    pub mtu: u32,
+}
+
+impl UplinkFacts {
+    /// Whether new sessions of a family can leave by it.
+    pub fn passes(&self, family: Family) -> bool {
+        self.carrier && self.ways.contains_key(&family)
+    }
+
+    /// Why the uplink is as it is, in plain words.
+    pub fn reason(&self, device: &IfName) -> String {
+        let missing: Vec<&str> = self.missing.values().map(String::as_str).collect();
+        if !self.present || !self.up {
+            return missing.first().copied().unwrap_or("not looked at yet").to_owned();
+        }
+        if !self.carrier {
+            return format!("no carrier on {device}");
+        }
+        match missing.as_slice() {
+            [] => "not probed; carrier, addresses and gateways are there".to_owned(),
+            [one] if self.ways.is_empty() => (*one).to_owned(),
+            [one] => format!("not probed; {one}"),
+            several => several.join("; "),
+        }
+    }
+}
+
+/// A next hop and what is known of the route it came from.
+struct NextHop {
+    gateway: Option<IpAddr>,
+    metric: u32,
+    mtu: Option<u32>,
+    onlink: bool,
+}
+
+/// The metric of our default route when nothing taught us another.
+const OWN_METRIC: u32 = 1;
+
+/// The main routing table.
+pub(crate) const MAIN: TableId = TableId(254);
+
+/// Looks at one uplink. `own_table` is the uplink's own routing table.
+pub(super) fn assess_uplink(uplink: &Uplink, own_table: TableId, seen: &Snapshot) -> UplinkFacts {
+    let Some(link) = seen.facts.links.get(&uplink.interface) else {
+        let missing = format!("interface {} does not exist", uplink.interface);
+        return UplinkFacts { missing: both(&missing), ..UplinkFacts::default() };
+    };
+    let mut facts = UplinkFacts {
+        present: true,
+        up: link.up,
+        carrier: link.carrier,
+        addresses: global_addresses(&seen.facts, &uplink.interface),
+        ..UplinkFacts::default()
+    };
+    if !link.up {
+        facts.missing = both(&format!("interface {} is down", uplink.interface));
+        return facts;
+    }
+    for family in Family::BOTH {
+        match find_way(uplink, own_table, family, seen, link.mtu) {
+            Ok(way) => drop(facts.ways.insert(family, way)),
+            Err(reason) => drop(facts.missing.insert(family, reason)),
+        }
+    }
+    facts
+}
+
+/// Looks at every uplink of the site.
+pub(super) fn assess_uplinks(
+    site: &Site,
+    tables: &BTreeMap<Name, TableId>,
+    seen: &Snapshot,
+) -> BTreeMap<Name, UplinkFacts> {
+    let assess = |uplink: &Uplink| {
+        let table = tables.get(&uplink.name)?;
+        Some((uplink.name.clone(), assess_uplink(uplink, *table, seen)))
+    };
+    site.uplinks.iter().filter_map(assess).collect()
+}
+
+fn both(reason: &str) -> BTreeMap<Family, String> {
+    Family::BOTH.map(|family| (family, reason.to_owned())).into()
+}
+
+fn global_addresses(facts: &Facts, device: &IfName) -> Vec<IpAddr> {
+    let global = |a: &&Address| a.global && &a.device == device;
+    facts.addresses.iter().filter(global).map(|a| a.net.addr()).collect()
+}
+
+fn find_way(
+    uplink: &Uplink,
+    own_table: TableId,
+    family: Family,
+    seen: &Snapshot,
+    link_mtu: u32,
+) -> Result<Way, String> {
+    let hop = next_hop(uplink, own_table, family, seen);
+    let via = hop.as_ref().and_then(|hop| hop.gateway);
+    let address = source_address(&seen.facts, &uplink.interface, family, via).ok_or_else(|| {
+        format!("no usable IPv{} address on {}", family.digit(), uplink.interface)
+    })?;
+    let hop = hop.ok_or_else(|| {
+        format!("no IPv{} gateway: no default route through {}", family.digit(), uplink.interface)
+    })?;
+    Ok(Way {
+        address,
+        gateway: hop.gateway,
+        onlink: hop.onlink,
+        metric: hop.metric,
+        route_mtu: hop.mtu,
+        mtu: hop.mtu.map_or(link_mtu, |mtu| mtu.min(link_mtu)),
+    })
+}
+
+fn next_hop(
+    uplink: &Uplink,
+    own_table: TableId,
+    family: Family,
+    seen: &Snapshot,
+) -> Option<NextHop> {
+    let device = &uplink.interface;
+    match uplink.gateway_of(family) {
+        Gateway::None => {
+            Some(NextHop { gateway: None, metric: OWN_METRIC, mtu: None, onlink: false })
+        }
+        Gateway::Address(address) => Some(NextHop {
+            gateway: Some(*address),
+            metric: OWN_METRIC,
+            mtu: None,
+            onlink: needs_onlink(&seen.facts, device, *address),
+        }),
+        Gateway::Auto => learned(device, own_table, family, seen),
+    }
+}
+
+/// The gateway of the kernel's default route through the device, whoever made it.
+///
+/// When another device's default has taken the place of ours (same table, same metric: a second
+/// DHCP client that replaces routes), the gateway is still good; it stays, as our own table
+/// remembers it, while the address that reaches it is there. A point-to-point device needs none.
+fn learned(
+    device: &IfName,
+    own_table: TableId,
+    family: Family,
+    seen: &Snapshot,
+) -> Option<NextHop> {
+    let default = |route: &&Route| {
+        route.is_default() && route.family() == family && route.kind == RouteKind::Unicast
+    };
+    let through = |route: &&Route| route.device.as_ref() == Some(device);
+    let defaults = || seen.facts.routes.iter().filter(default);
+    let rank = |route: &&Route| (route.table != MAIN, route.metric, route.table);
+    let found = defaults().filter(through).min_by_key(rank);
+    let hop = |route: &Route| NextHop {
+        gateway: route.gateway,
+        metric: route.metric,
+        mtu: route.mtu,
+        onlink: route.onlink
+            || route.gateway.is_some_and(|gw| needs_onlink(&seen.facts, device, gw)),
+    };
+    if let Some(route) = found {
+        return Some(hop(route));
+    }
+    let remembered = seen.ours.routes.iter().filter(|r| r.table == own_table).find(|r| default(r));
+    let replaced = |ours: &&Route| {
+        let taken = |other: &Route| other.table == MAIN && other.metric == ours.metric;
+        let reachable = ours.gateway.is_none_or(|gw| !needs_onlink(&seen.facts, device, gw));
+        through(ours) && reachable && defaults().any(taken)
+    };
+    if let Some(route) = remembered.filter(replaced) {
+        return Some(hop(route));
+    }
+    let link = seen.facts.links.get(device)?;
+    let point_to_point = link.point_to_point && !link.loopback;
+    point_to_point.then_some(NextHop {
+        gateway: None,
+        metric: OWN_METRIC,
+        mtu: None,
+        onlink: false,
+    })
+}
+
+/// Whether no address of the device has the gateway in its network.
+fn needs_onlink(facts: &Facts, device: &IfName, gateway: IpAddr) -> bool {
+    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let covers = |a: &Address| {
+        a.net.contains(&gateway) || a.peer.is_some_and(|peer| peer.contains(&gateway))
+    };
+    let family = Family::of(gateway);
+    let routed = |route: &Route| {
+        route.device.as_ref() == Some(device)
+            && route.table == MAIN
+            && route.gateway.is_none()
+            && !route.is_default()
+            && route.destination.contains(&gateway)
+    };
+    !link_local
+        && !facts.addresses_of(device, family).any(covers)
+        && !facts.routes.iter().any(routed)
+}
+
+/// The address that new sessions get: settled, global, in the gateway's network if one is, no
+/// privacy or secondary address if there is another, and a globally routed one before a ULA.
+fn source_address(
+    facts: &Facts,
+    device: &IfName,
+    family: Family,
+    gateway: Option<IpAddr>,
+) -> Option<IpAddr> {
+    let good = |a: &&Address| a.global && !a.tentative && !a.deprecated;
+    let rank = |a: &&Address| {
+        let near = gateway.is_some_and(|gw| a.net.contains(&gw));
+        let local = matches!(a.net.addr(), IpAddr::V6(v6) if v6.is_unique_local());
+        (!near, a.temporary, local, a.net.addr())
+    };
+    facts.addresses_of(device, family).filter(good).min_by_key(rank).map(|a| a.net.addr())
+}

@@ -1,0 +1,154 @@
+//! What the site looks like now: uplinks with their ways out, policies with their owners.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::identity::{Identities, Remembered, identify};
+use super::path::{UplinkFacts, assess_uplinks};
+use crate::kstate::Snapshot;
+use crate::model::{
+    Balance, Family, Mark, Match, Name, Persistence, Policy, PolicyId, Site, TableId, UplinkId,
+    WhenAllDown,
+};
+use crate::steering::{Candidate, Selection, select};
+
+/// The profile with its numbers: everything that does not depend on the kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// The validated profile.
+    pub site: Site,
+    /// Numbers for names.
+    pub ids: Identities,
+    /// The policies as written, then the implied one, unless one that takes everything was written.
+    pub policies: Vec<Policy>,
+    /// Each uplink's weight in force.
+    pub weights: BTreeMap<Name, u32>,
+}
+
+impl Layout {
+    /// Numbers the names of a site.
+    pub fn new(site: Site, remembered: &Remembered) -> Layout {
+        let policies = with_implied(&site);
+        let names: Vec<Name> = policies.iter().map(|policy| policy.name.clone()).collect();
+        let ids = identify(&site, &names, remembered);
+        let weights = site.weights();
+        Layout { site, ids, policies, weights }
+    }
+
+    /// An uplink's routing table.
+    pub fn table(&self, id: UplinkId) -> TableId {
+        TableId(self.site.routing.first_table + u32::from(id.0))
+    }
+
+    /// The table of the router's own traffic.
+    pub fn default_table(&self) -> TableId {
+        TableId(self.site.routing.first_table)
+    }
+
+    /// An uplink's mark.
+    pub fn mark(&self, id: UplinkId) -> Mark {
+        self.site.marks.uplink.place(u32::from(id.0))
+    }
+
+    /// A policy's mark.
+    pub fn policy_mark(&self, id: PolicyId) -> Mark {
+        self.site.marks.policy.place(u32::from(id.0))
+    }
+
+    /// Uplinks in the order of the profile, with their numbers.
+    pub fn uplinks(&self) -> impl Iterator<Item = (&crate::model::Uplink, UplinkId)> + '_ {
+        let with_id = |uplink| Some((uplink, *self.ids.uplinks.get(id_key(uplink))?));
+        self.site.uplinks.iter().filter_map(with_id)
+    }
+
+    /// Policies in the order in which they match, with their numbers.
+    pub fn policies(&self) -> impl Iterator<Item = (&Policy, PolicyId)> + '_ {
+        let with_id = |policy: &'_ Policy| self.ids.policies.get(&policy.name).copied();
+        self.policies.iter().filter_map(move |policy| Some((policy, with_id(policy)?)))
+    }
+
+    /// Every uplink's routing table.
+    pub fn tables(&self) -> BTreeMap<Name, TableId> {
+        self.ids.uplinks.iter().map(|(name, id)| (name.clone(), self.table(*id))).collect()
+    }
+}
+
+fn id_key(uplink: &crate::model::Uplink) -> &Name {
+    &uplink.name
+}
+
+/// The implied policy takes what no other does: all uplinks, weighted.
+fn with_implied(site: &Site) -> Vec<Policy> {
+    let mut policies = site.policies.clone();
+    if policies.iter().any(|policy| policy.matches.is_any()) {
+        return policies;
+    }
+    let taken: BTreeSet<&str> = policies.iter().map(|policy| policy.name.as_str()).collect();
+    let free = ["default", "unmatched"].into_iter().find(|name| !taken.contains(name));
+    let names = free.map(str::to_owned).into_iter().chain((2..).map(|n| format!("unmatched-{n}")));
+    let name = names.filter(|name| !taken.contains(name.as_str())).find_map(|n| Name::new(&n).ok());
+    policies.extend(name.map(|name| Policy {
+        name,
+        matches: Match::default(),
+        tiers: vec![site.uplinks.iter().map(|uplink| uplink.name.clone()).collect()],
+        balance: Balance::Weighted,
+        persistence: Persistence::None,
+        evacuate_after: None,
+        when_all_down: WhenAllDown::Try,
+    }));
+    policies
+}
+
+/// What can be seen of the site now, and who takes new sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// Uplinks.
+    pub uplinks: BTreeMap<Name, UplinkFacts>,
+    /// Policy → family → owners of its slots.
+    pub selections: BTreeMap<Name, BTreeMap<Family, Selection>>,
+}
+
+impl View {
+    /// Whether an uplink may take new sessions of a family. Until probes exist, carrier, an
+    /// address and a gateway decide.
+    pub fn usable(&self, uplink: &Name, family: Family) -> bool {
+        self.uplinks.get(uplink).is_some_and(|facts| facts.passes(family))
+    }
+
+    /// Whether an uplink may take new sessions of some family.
+    pub fn usable_at_all(&self, uplink: &Name) -> bool {
+        Family::BOTH.into_iter().any(|family| self.usable(uplink, family))
+    }
+}
+
+/// Looks at the kernel and decides who takes new sessions.
+pub fn assess(layout: &Layout, seen: &Snapshot) -> View {
+    let uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
+    let mut view = View { uplinks, selections: BTreeMap::new() };
+    for policy in &layout.policies {
+        let choose = |family| (family, select_for(layout, &view, policy, family));
+        let selections = Family::BOTH.map(choose).into();
+        view.selections.insert(policy.name.clone(), selections);
+    }
+    view
+}
+
+fn select_for(layout: &Layout, view: &View, policy: &Policy, family: Family) -> Selection {
+    let mut candidates = Vec::new();
+    for (tier, members) in policy.tiers.iter().enumerate() {
+        for name in members {
+            let Some(id) = layout.ids.uplinks.get(name) else {
+                continue;
+            };
+            let weight = layout.weights.get(name).copied().unwrap_or(1);
+            let equal = matches!(policy.balance, Balance::RoundRobin) && weight > 0;
+            candidates.push(Candidate {
+                id: id.0,
+                tier,
+                weight: if equal { 1 } else { weight },
+                usable: view.usable(name, family),
+                possible: view.usable(name, family),
+            });
+        }
+    }
+    select(&candidates, policy.when_all_down == WhenAllDown::Try)
+}

@@ -1,0 +1,213 @@
+//! A profile: YAML text → located tree → [`Site`], with every finding at once.
+//!
+//! Nothing here reads a file, a clock or a socket. [`load`] parses the text into a flat tree in
+//! which each value knows its line and column (`parse`, `tree`), reads each section with readers
+//! that report and go on (`fields`, `scalar`, `net`, and one module a section), and then looks at
+//! what only the whole site shows (`checks`, `cover`). A site comes out exactly when nothing was
+//! an error.
+
+mod checks;
+mod claims;
+mod cover;
+mod fields;
+mod finding;
+mod groups;
+mod lans;
+mod names;
+mod net;
+mod overlap;
+mod parse;
+mod policies;
+mod probes;
+mod render;
+mod scalar;
+mod schema;
+mod services;
+mod settings;
+mod text;
+mod tree;
+mod uplinks;
+mod url;
+
+pub use finding::{Finding, Severity, to_json};
+pub use render::render;
+pub use schema::schema;
+
+use std::collections::BTreeMap;
+
+use crate::model::{Balance, FastPath, Name, Site};
+
+use checks::Sections;
+use fields::Fields;
+use finding::Findings;
+use names::{Names, keys};
+use tree::{Kind, Node};
+
+const KEYS: &[&str] = &[
+    "version",
+    "site",
+    "uplinks",
+    "lans",
+    "probes",
+    "policies",
+    "groups",
+    "services",
+    "firewall",
+    "marks",
+    "routing",
+    "fast-path",
+    "helpers",
+    "api",
+];
+
+/// What became of a profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The site, exactly when no finding is an error.
+    pub site: Option<Site>,
+    /// In the order of the file.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a profile. Never panics, whatever the text.
+pub fn load(text: &str) -> Loaded {
+    let mut out = Findings::default();
+    let tree = parse::parse(text, &mut out);
+    let site = tree.as_ref().and_then(|tree| site(tree.root(), &mut out));
+    finish(site, out)
+}
+
+/// Reads a profile that may not even be text.
+pub fn load_bytes(bytes: &[u8]) -> Loaded {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => load(text),
+        Err(error) => {
+            let mut out = Findings::default();
+            parse::not_text(bytes, error.valid_up_to(), &mut out);
+            finish(None, out)
+        }
+    }
+}
+
+fn finish(site: Option<Site>, out: Findings) -> Loaded {
+    let findings = out.into_sorted();
+    let usable = findings.iter().all(|finding| finding.severity != Severity::Error);
+    Loaded { site: site.filter(|_| usable), findings }
+}
+
+fn site(root: Node<'_>, out: &mut Findings) -> Option<Site> {
+    if root.is_null() {
+        let hint = "a profile begins with `version: 1` and names at least two uplinks";
+        out.error_with(root, "the profile is empty", hint);
+        return None;
+    }
+    let top = Fields::read(root, KEYS, out)?;
+    version(&top, out);
+    let names = Names {
+        uplinks: keys(top.raw("uplinks")),
+        lans: keys(top.raw("lans")),
+        probes: keys(top.raw("probes")),
+        groups: keys(top.raw("groups")),
+    };
+    let sections = sections(&top, &names, out);
+    checks::check(&sections, out);
+    cover::check(&sections.policies, out);
+    Some(assemble(&top, &names, sections, out))
+}
+
+fn version(top: &Fields<'_>, out: &mut Findings) {
+    let hint = "begin the file with `version: 1`";
+    if let Some(node) = top.required("version", hint, out) {
+        scalar::number(node, 1..=1, out);
+    }
+}
+
+fn sections<'t>(top: &Fields<'t>, names: &Names, out: &mut Findings) -> Sections<'t> {
+    let hint = "name at least two: `uplinks: { fiber: { interface: wan0 }, … }`";
+    let uplinks = top.required("uplinks", hint, out);
+    let uplinks = uplinks.map(|node| uplinks::read(node, names, out));
+    let uplinks = uplinks.unwrap_or_default();
+    let in_order: Vec<Name> = uplinks.uplinks.iter().map(|u| u.name.clone()).collect();
+    let lans = top.get("lans", out).map(|node| lans::read(node, out));
+    let policies = top.get("policies", out);
+    let policies = policies.map(|node| policies::read(node, names, &in_order, out));
+    let groups = top.get("groups", out).map(|node| groups::read(node, out));
+    let services = top.get("services", out).map(|node| services::read(node, names, out));
+    let marks = top.get("marks", out).and_then(|node| settings::marks(node, out));
+    Sections {
+        section: top.raw("uplinks"),
+        uplinks,
+        lans: lans.unwrap_or_default(),
+        policies: policies.unwrap_or_default(),
+        groups: groups.unwrap_or_default(),
+        services: services.unwrap_or_default(),
+        marks,
+    }
+}
+
+fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findings) -> Site {
+    let name = top.get("site", out).and_then(|node| site_name(node, out));
+    let probes = top.get("probes", out).map(|node| probes::read(node, out));
+    let mut probes = probes.unwrap_or_default();
+    let firewall = top.get("firewall", out).and_then(|n| settings::firewall(n, names, out));
+    let routing = top.get("routing", out).and_then(|node| settings::routing(node, out));
+    let fast_path = top.get("fast-path", out).and_then(|n| settings::fast_path(n, out));
+    let helpers = top.get("helpers", out).map(|node| settings::helpers(node, out));
+    let api = top.get("api", out).and_then(|node| settings::api(node, out));
+    let fast_path = fast_path.unwrap_or_default();
+    let without_engine = without_engine(top, &all, fast_path);
+    probes.extend(all.uplinks.probes.into_iter().map(|probe| (probe.name.clone(), probe)));
+    let groups: BTreeMap<_, _> =
+        all.groups.into_iter().map(|(name, (group, _))| (name, group)).collect();
+    Site {
+        name: name.unwrap_or_else(|| "homing".to_owned()),
+        uplinks: all.uplinks.uplinks,
+        lans: all.lans.into_iter().map(|(lan, _)| lan).collect(),
+        policies: all.policies.into_iter().map(|(policy, _)| policy).collect(),
+        probes,
+        groups,
+        services: all.services.into_iter().map(|(service, _)| service).collect(),
+        helpers: helpers.unwrap_or_default(),
+        firewall: firewall.unwrap_or_default(),
+        marks: all.marks.map(|(layout, _)| layout).unwrap_or_default(),
+        routing: routing.unwrap_or_default(),
+        fast_path,
+        api: api.unwrap_or_default(),
+        without_engine,
+    }
+}
+
+fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {
+    let text = scalar::text(node, "the site's name", out)?;
+    if text.chars().count() <= 64 && !text.chars().any(char::is_control) {
+        return Some(text.to_owned());
+    }
+    out.error_with(node, "not a site's name", "up to 64 characters on one line");
+    None
+}
+
+/// Keys that are valid but do nothing yet, in the order of the file's sections.
+fn without_engine(top: &Fields<'_>, all: &Sections<'_>, fast_path: FastPath) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (uplink, fields) in all.uplinks.uplinks.iter().zip(&all.uplinks.nodes) {
+        let named = fields
+            .raw("probe")
+            .is_some_and(|node| node.kind() == Kind::Mapping || uplink.probe.is_some());
+        if named {
+            keys.push(format!("uplinks.{}.probe", uplink.name));
+        }
+    }
+    let written = |key: &&str| top.raw(key).is_some();
+    keys.extend(["probes"].iter().filter(|k| written(k)).map(|&k| k.to_owned()));
+    for (index, (policy, _)) in all.policies.iter().enumerate() {
+        if matches!(policy.balance, Balance::LowestLatency | Balance::LeastUsed) {
+            keys.push(format!("policies[{index}].balance"));
+        }
+    }
+    let later = ["groups", "services", "helpers"];
+    keys.extend(later.iter().filter(|k| written(k)).map(|&k| k.to_owned()));
+    if fast_path == FastPath::Hardware {
+        keys.push("fast-path".to_owned());
+    }
+    keys
+}

@@ -1,0 +1,164 @@
+//! `uplinks`.
+
+use std::net::IpAddr;
+
+use crate::model::{Bandwidth, Family, Gateway, Name, NatMode, Probe, Uplink, UplinkId};
+
+use super::fields::{Fields, named};
+use super::finding::Findings;
+use super::names::{Names, reference};
+use super::tree::{Kind, Node};
+use super::{net, probes, scalar};
+
+pub(super) const KEYS: &[&str] = &[
+    "interface",
+    "gateway",
+    "gateway6",
+    "bandwidth",
+    "weight",
+    "probe",
+    "nat",
+    "prefixes",
+    "metered",
+    "id",
+];
+
+/// Largest weight of an uplink or server.
+pub(super) const MOST_WEIGHT: u32 = 1_000_000;
+
+pub(super) const NAT: &[(&str, NatMode)] =
+    &[("auto", NatMode::Auto), ("always", NatMode::Always), ("never", NatMode::Never)];
+
+/// What the section yields.
+#[derive(Default)]
+pub(super) struct Uplinks<'t> {
+    /// In the order of the file.
+    pub(super) uplinks: Vec<Uplink>,
+    /// Each one's place, in the same order.
+    pub(super) nodes: Vec<Fields<'t>>,
+    /// Inline probes, under their uplinks' names.
+    pub(super) probes: Vec<Probe>,
+}
+
+/// Reads the section.
+pub(super) fn read<'t>(node: Node<'t>, names: &Names, out: &mut Findings) -> Uplinks<'t> {
+    let mut all = Uplinks::default();
+    let entries = named(node, "uplink", out);
+    if entries.is_empty() && node.kind() == Kind::Mapping {
+        let hint = "name at least two, each with its interface: `fiber: { interface: wan0 }`";
+        out.error_with(node, "no uplinks", hint);
+    }
+    for (name, node) in entries {
+        let Some(fields) = Fields::read(node, KEYS, out) else {
+            continue;
+        };
+        let uplink = uplink(name, &fields, names, &mut all.probes, out);
+        if let Some(uplink) = uplink {
+            all.uplinks.push(uplink);
+            all.nodes.push(fields);
+        }
+    }
+    all
+}
+
+fn uplink(
+    name: Name,
+    fields: &Fields<'_>,
+    names: &Names,
+    inline: &mut Vec<Probe>,
+    out: &mut Findings,
+) -> Option<Uplink> {
+    let interface = fields.required("interface", "name the network device: `interface: wan0`", out);
+    let gateway = fields.get("gateway", out);
+    let gateway6 = fields.get("gateway6", out);
+    let bandwidth = fields.get("bandwidth", out);
+    let weight = fields.get("weight", out);
+    let nat = fields.get("nat", out);
+    let prefixes = fields.get("prefixes", out);
+    let metered = fields.get("metered", out);
+    // Which ids fit is known only with the marks: see `checks`.
+    let id = fields.get("id", out);
+    let probe = probe(&name, fields, names, inline, out);
+    let gateway = gateway.and_then(|node| gateway_of(node, Family::V4, out));
+    let gateway6 = gateway6.and_then(|node| gateway_of(node, Family::V6, out));
+    let uplink = Uplink {
+        interface: interface.and_then(|node| scalar::interface(node, out))?,
+        gateway: gateway.unwrap_or_default(),
+        gateway6: gateway6.unwrap_or_default(),
+        bandwidth: bandwidth.and_then(|node| bandwidth_of(node, out)),
+        weight: weight.and_then(|node| scalar::number(node, 0..=MOST_WEIGHT, out)),
+        probe,
+        nat: nat
+            .and_then(|node| scalar::choice(node, "a kind of translation", NAT, out))
+            .unwrap_or_default(),
+        prefixes: prefixes.map_or_else(Vec::new, |node| net::prefixes(node, out)),
+        metered: metered.and_then(|node| scalar::boolean(node, out)).unwrap_or_default(),
+        id: id
+            .and_then(|node| scalar::number(node, 1..=62, out))
+            .and_then(|number| u8::try_from(number).ok())
+            .map(UplinkId),
+        name,
+    };
+    Some(uplink)
+}
+
+fn gateway_of(node: Node<'_>, family: Family, out: &mut Findings) -> Option<Gateway> {
+    let text = node.text().unwrap_or_default();
+    match text {
+        "auto" => return Some(Gateway::Auto),
+        "none" => return Some(Gateway::None),
+        _ => {}
+    }
+    let Ok(address) = text.parse::<IpAddr>() else {
+        let hint = super::fields::did_you_mean(text, ["auto", "none"], out)
+            .unwrap_or_else(|| "say `auto`, `none` (point-to-point), or its address".to_owned());
+        scalar::expected(node, "a gateway", &hint, out);
+        return None;
+    };
+    if Family::of(address) == family {
+        return Some(Gateway::Address(address));
+    }
+    let (is, key) = match family {
+        Family::V4 => ("IPv6", "gateway6"),
+        Family::V6 => ("IPv4", "gateway"),
+    };
+    out.error_with(node, format!("`{address}` is {is}"), format!("write it under `{key}`"));
+    None
+}
+
+fn bandwidth_of(node: Node<'_>, out: &mut Findings) -> Option<Bandwidth> {
+    let fields = Fields::read(node, &["down", "up"], out)?;
+    let down = fields.required("down", "write both: `{ down: 500M, up: 100M }`", out);
+    let up = fields.required("up", "write both: `{ down: 500M, up: 100M }`", out);
+    let down = down.and_then(|node| scalar::rate(node, out));
+    let up = up.and_then(|node| scalar::rate(node, out));
+    Some(Bandwidth { down: down?, up: up? })
+}
+
+/// The block that an uplink uses: the one it names, its own, or `default` where there is one.
+fn probe(
+    name: &Name,
+    fields: &Fields<'_>,
+    names: &Names,
+    inline: &mut Vec<Probe>,
+    out: &mut Findings,
+) -> Option<Name> {
+    let implied = names.probes.get("default").cloned();
+    let Some(node) = fields.get("probe", out) else {
+        return implied;
+    };
+    if node.kind() == Kind::Mapping {
+        if names.probes.contains(name) {
+            let hint = "give the one under `probes` another name";
+            let message =
+                format!("`probes` has a block `{name}` too, which is this uplink's own name");
+            out.error_with(node, message, hint);
+        }
+        inline.extend(probes::probe(name.clone(), node, out));
+        return Some(name.clone());
+    }
+    if node.text() == Some("default") && names.probes.is_empty() {
+        return None;
+    }
+    reference(node, "probe", &names.probes, out)
+}

@@ -1,0 +1,175 @@
+//! Dealing 256 slots by weight, interleaved, with minimal movement.
+
+use std::collections::BTreeMap;
+
+/// How many slots a table has.
+pub const SLOTS: usize = 256;
+
+/// Slot → the number of the member that owns it. Either every slot has an owner, or none has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotTable {
+    owners: BTreeMap<u8, u8>,
+}
+
+impl SlotTable {
+    /// A table from what the kernel holds; slots may be missing.
+    pub fn from_owners(owners: impl IntoIterator<Item = (u8, u8)>) -> SlotTable {
+        SlotTable { owners: owners.into_iter().collect() }
+    }
+
+    /// Slot and owner, in the order of the slots.
+    pub fn owners(&self) -> impl Iterator<Item = (u8, u8)> + '_ {
+        self.owners.iter().map(|(slot, owner)| (*slot, *owner))
+    }
+
+    /// How many slots each member owns.
+    pub fn counts(&self) -> BTreeMap<u8, usize> {
+        let mut counts = BTreeMap::new();
+        for owner in self.owners.values() {
+            *counts.entry(*owner).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// How many slots have another owner in `other`, or none in one of the two.
+    pub fn moved(&self, other: &SlotTable) -> usize {
+        (0..=u8::MAX).filter(|slot| self.owners.get(slot) != other.owners.get(slot)).count()
+    }
+}
+
+/// Deals the slots so that each member owns its share of 256 within one slot, taking from members
+/// that own too many and giving to those that own too few, and moving no other.
+pub fn deal(previous: &SlotTable, weights: &BTreeMap<u8, u32>) -> SlotTable {
+    let targets = targets(weights);
+    let mut owners = BTreeMap::new();
+    for (&member, &target) in &targets {
+        owners.extend(kept(previous, member, target).into_iter().map(|slot| (slot, member)));
+    }
+    let held = SlotTable { owners: owners.clone() }.counts();
+    let mut wanted: BTreeMap<u8, usize> = BTreeMap::new();
+    for (&member, &target) in &targets {
+        wanted.insert(member, target - held.get(&member).copied().unwrap_or(0));
+    }
+    let free: Vec<u8> = (0..=u8::MAX).filter(|slot| !owners.contains_key(slot)).collect();
+    owners.extend(free.into_iter().zip(interleave(&wanted)));
+    SlotTable { owners }
+}
+
+/// How many slots each member gets: largest remainders, ties to the lower number.
+fn targets(weights: &BTreeMap<u8, u32>) -> BTreeMap<u8, usize> {
+    let total: u64 = weights.values().map(|weight| u64::from(*weight)).sum();
+    if total == 0 {
+        return BTreeMap::new();
+    }
+    let exact = |weight: u32| u64::from(weight) * SLOTS as u64;
+    let mut targets: BTreeMap<u8, usize> = BTreeMap::new();
+    let mut remainders = Vec::new();
+    for (&member, &weight) in weights {
+        targets.insert(member, (exact(weight) / total) as usize);
+        remainders.push((std::cmp::Reverse(exact(weight) % total), member));
+    }
+    remainders.sort_unstable();
+    let missing = SLOTS - targets.values().sum::<usize>();
+    for (_, member) in remainders.into_iter().take(missing) {
+        *targets.entry(member).or_insert(0) += 1;
+    }
+    targets
+}
+
+/// The slots that a member keeps: all, or `target` of them spread evenly over those it has.
+fn kept(previous: &SlotTable, member: u8, target: usize) -> Vec<u8> {
+    let held: Vec<u8> =
+        previous.owners().filter(|(_, owner)| *owner == member).map(|(slot, _)| slot).collect();
+    if held.len() <= target {
+        return held;
+    }
+    (0..target).map(|n| held[n * held.len() / target]).collect()
+}
+
+/// A sequence in which each member appears as often as wanted, as evenly spread as can be
+/// (smooth weighted round-robin).
+fn interleave(wanted: &BTreeMap<u8, usize>) -> Vec<u8> {
+    let total: usize = wanted.values().sum();
+    let mut credit: BTreeMap<u8, i64> = wanted.keys().map(|member| (*member, 0)).collect();
+    let mut sequence = Vec::with_capacity(total);
+    for _ in 0..total {
+        for (member, credit) in &mut credit {
+            *credit += wanted[member] as i64;
+        }
+        let next =
+            credit.iter().max_by_key(|(member, credit)| (**credit, std::cmp::Reverse(**member)));
+        let Some(next) = next.map(|(member, _)| *member) else {
+            break;
+        };
+        *credit.entry(next).or_insert(0) -= total as i64;
+        sequence.push(next);
+    }
+    sequence
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::{SLOTS, SlotTable, deal};
+
+    fn weights() -> impl Strategy<Value = BTreeMap<u8, u32>> {
+        prop::collection::btree_map(1..=62_u8, 1..=1000_u32, 1..=12)
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_within_one_slot_of_the_weights(first in weights(), second in weights()) {
+            let table = deal(&deal(&SlotTable::default(), &first), &second);
+            let total: u32 = second.values().sum();
+            prop_assert_eq!(table.owners().count(), SLOTS);
+            for (member, weight) in &second {
+                let exact = f64::from(*weight) * 256.0 / f64::from(total);
+                let owned = table.counts().get(member).copied().unwrap_or(0) as f64;
+                prop_assert!((owned - exact).abs() < 1.0, "{member}: {owned} of {exact}");
+            }
+        }
+
+        #[test]
+        fn only_slots_that_must_move_do(first in weights(), second in weights()) {
+            let before = deal(&SlotTable::default(), &first);
+            let after = deal(&before, &second);
+            let held = after.counts();
+            let surplus: usize = before.counts().iter()
+                .map(|(member, count)| count.saturating_sub(held.get(member).copied().unwrap_or(0)))
+                .sum();
+            prop_assert_eq!(before.moved(&after), surplus);
+        }
+
+        #[test]
+        fn dealing_again_changes_nothing(first in weights()) {
+            let table = deal(&SlotTable::default(), &first);
+            prop_assert_eq!(&deal(&table, &first), &table);
+        }
+    }
+
+    #[test]
+    fn equal_members_take_turns() {
+        let table = deal(&SlotTable::default(), &BTreeMap::from([(1, 1), (2, 1)]));
+        let owners: Vec<u8> = table.owners().map(|(_, owner)| owner).take(6).collect();
+        assert_eq!(owners, [1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn a_heavy_member_is_spread_over_the_table() {
+        let table = deal(&SlotTable::default(), &BTreeMap::from([(1, 5), (2, 4), (3, 1)]));
+        let owners: Vec<u8> = table.owners().map(|(_, owner)| owner).collect();
+        for window in owners.windows(30) {
+            let heavy = window.iter().filter(|owner| **owner == 1).count();
+            assert!((13..=17).contains(&heavy), "{heavy} of 30");
+        }
+    }
+
+    #[test]
+    fn nobody_owns_a_slot_when_there_is_nobody() {
+        let before = deal(&SlotTable::default(), &BTreeMap::from([(1, 1)]));
+        assert_eq!(deal(&before, &BTreeMap::new()), SlotTable::default());
+    }
+}
