@@ -9,12 +9,8 @@ use crate::model::{Family, RulePriority, TableId};
 
 /// A runtime on this thread, and so in its namespace.
 fn block_on<T>(play: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime
-        .unwrap_or_else(|error| panic!("{error}"))
-        .block_on(play)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap_or_else(|error| panic!("{error}")).block_on(play)
 }
 
 /// Waits until a notice fits; shows what came instead.
