@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::model::Name;
 
 use super::finding::Findings;
-use super::text::{choices, nearest, shortened};
+use super::text::{all_of, nearest, shortened};
 use super::tree::{Kind, Node};
 
 /// A mapping whose keys are known words.
@@ -22,7 +22,7 @@ impl<'t> Fields<'t> {
         out: &mut Findings,
     ) -> Option<Fields<'t>> {
         if node.kind() != Kind::Mapping {
-            let hint = format!("its keys are {}", choices(known.iter().copied()));
+            let hint = format!("its keys are {}", all_of(known.iter().copied()));
             out.error_with(
                 node,
                 format!("expected a block of keys, not {}", node.describe()),
@@ -87,7 +87,7 @@ fn unknown_key(key: Node<'_>, known: &'static [&'static str], out: &mut Findings
         "merge keys are not part of YAML 1.2: write the keys out".to_owned()
     } else {
         did_you_mean(text, known.iter().copied(), out)
-            .unwrap_or_else(|| format!("the keys here are {}", choices(known.iter().copied())))
+            .unwrap_or_else(|| format!("the keys here are {}", all_of(known.iter().copied())))
     };
     out.error_with(key, format!("unknown key `{}`", shortened(text)), hint);
 }
@@ -95,7 +95,7 @@ fn unknown_key(key: Node<'_>, known: &'static [&'static str], out: &mut Findings
 fn twice(key: Node<'_>, earlier: Node<'_>, out: &mut Findings) {
     let (line, _) = earlier.key().place();
     let message = format!(
-        "`{}` stands here twice",
+        "duplicate key `{}`",
         shortened(key.text().unwrap_or_default())
     );
     out.error_with(

@@ -29,6 +29,9 @@ mod tree;
 mod uplinks;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 pub use finding::{Finding, Severity, to_json};
 pub use render::render;
 pub use schema::schema;
@@ -123,7 +126,13 @@ fn site(root: Node<'_>, out: &mut Findings) -> Option<Site> {
 fn version(top: &Fields<'_>, out: &mut Findings) {
     let hint = "begin the file with `version: 1`";
     if let Some(node) = top.required("version", hint, out) {
-        scalar::number(node, 1..=1, out);
+        if scalar::number(node, 0..=u32::MAX, out).is_some_and(|version| version != 1) {
+            let message = format!(
+                "{} is not a version of profiles that is read here",
+                node.describe()
+            );
+            out.error_with(node, message, "say `version: 1`");
+        }
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) fn read<'t>(
             continue;
         };
         if let Some(earlier) = seen.get(&policy.name) {
-            let message = format!("a second policy `{}`", policy.name);
+            let message = format!("duplicate policy `{}`", policy.name);
             let hint = format!(
                 "the first is in line {}: give one of them another name",
                 earlier.place().0
@@ -115,7 +115,7 @@ fn policy(node: Node<'_>, names: &Names, uplinks: &[Name], out: &mut Findings) -
     let persistence = persistence.and_then(|n| self::persistence(n, out));
     let evacuate_after = evacuate.and_then(|n| evacuate_after(n, out));
     let when_all_down =
-        when_all_down.and_then(|n| scalar::choice(n, "what to do", WHEN_ALL_DOWN, out));
+        when_all_down.and_then(|n| scalar::choice(n, "one of the ways out", WHEN_ALL_DOWN, out));
     Some(Policy {
         name: name?,
         matches: matches.unwrap_or_default(),

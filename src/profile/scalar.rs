@@ -42,7 +42,11 @@ pub(super) fn boolean(node: Node<'_>, out: &mut Findings) -> Option<bool> {
         "no" | "off" | "n" | "0" | "false" => "say `false`",
         _ => "say `true` or `false`",
     };
-    expected(node, "`true` or `false`", hint, out);
+    if hint == "remove the quotes" {
+        out.error_with(node, format!("`\"{text}\"` is text, not a boolean"), hint);
+    } else {
+        expected(node, "`true` or `false`", hint, out);
+    }
     None
 }
 
