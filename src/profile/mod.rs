@@ -6,6 +6,7 @@
 //! what only the whole site shows (`checks`, `cover`). A site comes out exactly when nothing was
 //! an error.
 
+mod check;
 mod checks;
 mod claims;
 mod cover;
@@ -35,8 +36,6 @@ mod tests;
 pub use finding::{Finding, Severity, to_json};
 pub use render::render;
 pub use schema::schema;
-
-use std::collections::BTreeMap;
 
 use crate::model::{Balance, FastPath, Name, Site};
 
@@ -124,15 +123,15 @@ fn site(root: Node<'_>, out: &mut Findings) -> Option<Site> {
 }
 
 fn version(top: &Fields<'_>, out: &mut Findings) {
-    let hint = "begin the file with `version: 1`";
-    if let Some(node) = top.required("version", hint, out) {
-        if scalar::number(node, 0..=u32::MAX, out).is_some_and(|version| version != 1) {
-            let message = format!(
-                "{} is not a version of profiles that is read here",
-                node.describe()
-            );
-            out.error_with(node, message, "say `version: 1`");
-        }
+    let node = top.required("version", "begin the file with `version: 1`", out);
+    let Some((node, version)) =
+        node.and_then(|node| Some((node, scalar::number(node, 0..=u32::MAX, out)?)))
+    else {
+        return;
+    };
+    if version != 1 {
+        let message = format!("`{version}` is not a version of profiles that is read here");
+        out.error_with(node, message, "say `version: 1`");
     }
 }
 
@@ -166,7 +165,6 @@ fn sections<'t>(top: &Fields<'t>, names: &Names, out: &mut Findings) -> Sections
 fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findings) -> Site {
     let name = top.get("site", out).and_then(|node| site_name(node, out));
     let probes = top.get("probes", out).map(|node| probes::read(node, out));
-    let mut probes = probes.unwrap_or_default();
     let firewall = top
         .get("firewall", out)
         .and_then(|n| settings::firewall(n, names, out));
@@ -184,29 +182,18 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
         .and_then(|node| settings::api(node, out));
     let fast_path = fast_path.unwrap_or_default();
     let without_engine = without_engine(top, &all, fast_path);
-    probes.extend(
-        all.uplinks
-            .probes
-            .into_iter()
-            .map(|probe| (probe.name.clone(), probe)),
-    );
-    let groups: BTreeMap<_, _> = all
-        .groups
-        .into_iter()
-        .map(|(name, (group, _))| (name, group))
-        .collect();
+    let inline = all.uplinks.probes.into_iter();
+    let mut probes = probes.unwrap_or_default();
+    probes.extend(inline.map(|probe| (probe.name.clone(), probe)));
+    let groups = all.groups.into_iter();
     Site {
         name: name.unwrap_or_else(|| "homing".to_owned()),
         uplinks: all.uplinks.uplinks,
-        lans: all.lans.into_iter().map(|(lan, _)| lan).collect(),
-        policies: all.policies.into_iter().map(|(policy, _)| policy).collect(),
+        lans: firsts(all.lans),
+        policies: firsts(all.policies),
         probes,
-        groups,
-        services: all
-            .services
-            .into_iter()
-            .map(|(service, _)| service)
-            .collect(),
+        groups: groups.map(|(name, (group, _))| (name, group)).collect(),
+        services: firsts(all.services),
         helpers: helpers.unwrap_or_default(),
         firewall: firewall.unwrap_or_default(),
         marks: all.marks.map(|(layout, _)| layout).unwrap_or_default(),
@@ -215,6 +202,11 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
         api: api.unwrap_or_default(),
         without_engine,
     }
+}
+
+/// What was read, without its places.
+fn firsts<T, P>(list: Vec<(T, P)>) -> Vec<T> {
+    list.into_iter().map(|(value, _)| value).collect()
 }
 
 fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, options};
 
 use super::finding::Findings;
+use super::text::lines;
 use super::tree::{Entry, EntryKind, Tree};
 
 /// Largest file, in bytes.
@@ -323,7 +324,7 @@ fn number(value: usize) -> u32 {
 fn tabs_in_indentation(text: &str, blocks: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let mut blocks = blocks.iter().peekable();
     let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
+    for (number, line) in (1..).zip(lines(text)) {
         while blocks.next_if(|&&(_, last)| last < number).is_some() {}
         let in_block = blocks.peek().is_some_and(|&&(first, _)| first < number);
         let content = line.trim_start_matches([' ', '\t']);

@@ -62,3 +62,10 @@ fn joined<'c>(candidates: impl IntoIterator<Item = &'c str>, word: &str) -> Stri
         [most @ .., last] => format!("{} {word} {last}", most.join(", ")),
     }
 }
+
+/// The lines as YAML counts them: a carriage return alone ends one too.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let strip = |line| str::strip_suffix(line, '\r').unwrap_or(line);
+    text.split('\n')
+        .flat_map(move |line| strip(line).split('\r'))
+}
