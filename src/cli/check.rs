@@ -69,3 +69,50 @@ fn summary(site: &Site) -> String {
     }
     parts.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::path::{Path, PathBuf};
+    use std::process::ExitCode;
+
+    use super::run;
+
+    /// A file that goes away with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn with(name: &str, text: &str) -> Scratch {
+            let file = format!("homing-check-{}-{name}.yaml", std::process::id());
+            let path = std::env::temp_dir().join(file);
+            std::fs::write(&path, text).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    const TWO: &str = "uplinks: { a: { interface: w0 }, b: { interface: w1 } }\n";
+
+    #[test]
+    fn only_errors_and_unreadable_files_fail() {
+        let good = Scratch::with("good", &format!("version: 1\n{TWO}"));
+        let warned = "policies: [{ name: p }, { name: q }]\n";
+        let warned = Scratch::with("warned", &format!("version: 1\n{TWO}{warned}"));
+        let bad = Scratch::with("bad", TWO);
+        for json in [false, true] {
+            assert_eq!(run(&good.0, json), ExitCode::SUCCESS);
+            assert_eq!(run(&warned.0, json), ExitCode::SUCCESS);
+            assert_eq!(run(&bad.0, json), ExitCode::FAILURE);
+            assert_eq!(
+                run(Path::new("/nonexistent/profile.yaml"), json),
+                ExitCode::FAILURE
+            );
+        }
+    }
+}

@@ -15,7 +15,7 @@ pub(super) struct Fields<'t> {
 }
 
 impl<'t> Fields<'t> {
-    /// Reads a mapping; unknown keys, keys used twice and keys without a value are findings.
+    /// Reads a mapping; unknown keys and keys used twice are findings.
     pub(super) fn read(
         node: Node<'t>,
         known: &'static [&'static str],
@@ -158,12 +158,18 @@ pub(super) fn name(node: Node<'_>, out: &mut Findings) -> Option<Name> {
     found
 }
 
-/// The items of a list, or the one value that stands for a list of one; an empty list is a finding.
-pub(super) fn list<'t>(node: Node<'t>, out: &mut Findings) -> Vec<Node<'t>> {
-    if node.kind() != Kind::Sequence {
-        return vec![node];
+/// The items of a list, or the one value that stands for a list of one.
+pub(super) fn list_or_none(node: Node<'_>) -> Vec<Node<'_>> {
+    if node.kind() == Kind::Sequence {
+        node.items().collect()
+    } else {
+        vec![node]
     }
-    let items: Vec<Node<'t>> = node.items().collect();
+}
+
+/// The same where an empty list has no plain meaning: it is a finding.
+pub(super) fn list<'t>(node: Node<'t>, out: &mut Findings) -> Vec<Node<'t>> {
+    let items = list_or_none(node);
     if items.is_empty() {
         out.error_with(node, "an empty list", "give it an entry, or remove the key");
     }

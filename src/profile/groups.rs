@@ -113,7 +113,7 @@ fn server(name: Name, node: Node<'_>, out: &mut Findings) -> Option<Server> {
     let weight = fields.get("weight", out);
     let most = fields.get("max-connections", out);
     let backup = fields.get("backup", out);
-    let address = address.and_then(|node| net::address(node, out));
+    let address = address.and_then(|node| net::host(node, out));
     Some(Server {
         name,
         port: port.and_then(|node| net::port(node, out)),

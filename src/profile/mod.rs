@@ -81,10 +81,15 @@ pub fn load(text: &str) -> Loaded {
 
 /// Reads a profile that may not even be text.
 pub fn load_bytes(bytes: &[u8]) -> Loaded {
+    let mut out = Findings::default();
+    // Too large is told before bad: a reader may have cut the file inside a character.
+    if bytes.len() > parse::LARGEST {
+        parse::too_large(&mut out);
+        return finish(None, out);
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) => load(text),
         Err(error) => {
-            let mut out = Findings::default();
             parse::not_text(bytes, error.valid_up_to(), &mut out);
             finish(None, out)
         }

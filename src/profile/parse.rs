@@ -9,7 +9,7 @@ use super::text::lines;
 use super::tree::{Entry, EntryKind, Tree};
 
 /// Largest file, in bytes.
-const LARGEST: usize = 4 << 20;
+pub(super) const LARGEST: usize = 4 << 20;
 /// Most nodes, each alias counted with all that it stands for.
 const MOST_NODES: u64 = 2_000_000;
 /// Deepest nesting; the deepest key of a profile stands at 9.
@@ -18,7 +18,7 @@ const DEEPEST: usize = 64;
 /// Parses one document; every reason why there is none is a finding.
 pub(super) fn parse<'s>(text: &'s str, out: &mut Findings) -> Option<Tree<'s>> {
     if text.len() > LARGEST {
-        out.error_at((1, 1), "the file is larger than 4 MB", None);
+        too_large(out);
         return None;
     }
     let mut builder = Builder::new(text);
@@ -337,6 +337,12 @@ fn tabs_in_indentation(text: &str, blocks: &[(usize, usize)]) -> Vec<(usize, usi
         }
     }
     found
+}
+
+/// Reports a file over [`LARGEST`].
+pub(super) fn too_large(out: &mut Findings) {
+    let hint = "networks that border on each other can be written as one";
+    out.error_at((1, 1), "the file is larger than 4 MB", Some(hint));
 }
 
 /// Reports bytes that are no text; `good` is how many before the first bad one are.

@@ -8,7 +8,7 @@ use crate::model::{
     Balance, Family, Match, Name, Persistence, PersistenceKey, Policy, WhenAllDown,
 };
 
-use super::fields::{self, Fields, list};
+use super::fields::{self, Fields, list, list_or_none};
 use super::finding::Findings;
 use super::names::{Names, reference};
 use super::tree::{Kind, Node};
@@ -68,7 +68,7 @@ pub(super) fn read<'t>(
         scalar::expected(node, "a list of policies", hint, out);
         return Vec::new();
     }
-    let items = list(node, out);
+    let items = list_or_none(node);
     if items.len() > MOST {
         let message = format!("{} policies are more than {MOST}", items.len());
         out.error_with(

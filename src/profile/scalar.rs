@@ -243,6 +243,11 @@ pub(super) fn interface(node: Node<'_>, out: &mut Findings) -> Option<IfName> {
     let text = node
         .text()
         .filter(|_| node.kind() == Kind::Scalar && !node.is_null());
+    if text == Some("lo") {
+        let hint = "name the device that the link or network is behind";
+        out.error_with(node, "`lo` is this machine itself", hint);
+        return None;
+    }
     let found = text.and_then(|text| IfName::new(text).ok());
     if found.is_none() {
         let hint = "1 to 15 of A-Z, a-z, 0-9, `_`, `.`, `@` and `-`, as `ip link` shows it";

@@ -128,7 +128,7 @@ fn virtual_of(node: Node<'_>, names: &Names, out: &mut Findings) -> Option<Virtu
         "the uplink: `{ address: 203.0.113.10, on: fiber }`",
         out,
     );
-    let address = address.and_then(|node| net::address(node, out));
+    let address = address.and_then(|node| net::host(node, out));
     let on = on.and_then(|node| reference(node, "uplink", &names.uplinks, out));
     Some(Virtual::Address {
         address: address?,

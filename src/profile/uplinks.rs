@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::model::{Bandwidth, Family, Gateway, Name, NatMode, Probe, Uplink, UplinkId};
 
-use super::fields::{Fields, named};
+use super::fields::{Fields, list_or_none, named};
 use super::finding::Findings;
 use super::names::{Names, reference};
 use super::tree::{Kind, Node};
@@ -88,9 +90,7 @@ fn uplink(
     let weight = weight.and_then(|node| scalar::number(node, 0..=MOST_WEIGHT, out));
     let nat = fields.get("nat", out);
     let nat = nat.and_then(|node| scalar::choice(node, "a kind of translation", NAT, out));
-    let prefixes = fields
-        .get("prefixes", out)
-        .map(|node| net::prefixes(node, out));
+    let prefixes = fields.get("prefixes", out).map(|node| networks(node, out));
     let metered = fields
         .get("metered", out)
         .and_then(|node| scalar::boolean(node, out));
@@ -109,6 +109,12 @@ fn uplink(
         metered: metered.unwrap_or_default(),
         id,
     })
+}
+
+/// Networks of ours; `[]` is the default written out.
+fn networks(node: Node<'_>, out: &mut Findings) -> Vec<IpNet> {
+    let items = list_or_none(node).into_iter();
+    items.filter_map(|item| net::network(item, out)).collect()
 }
 
 /// Whether the id fits the marks, and whether it is the only one, is for `checks`.
@@ -131,7 +137,7 @@ fn gateway_of(node: Node<'_>, family: Family, out: &mut Findings) -> Option<Gate
         return None;
     };
     if Family::of(address) == family {
-        return Some(Gateway::Address(address));
+        return net::host(node, out).map(Gateway::Address);
     }
     let (is, key) = match family {
         Family::V4 => ("IPv6", "gateway6"),

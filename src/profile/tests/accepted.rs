@@ -255,3 +255,9 @@ fn windows_line_ends_and_a_byte_order_mark_are_no_obstacle() {
         "\u{feff}version: 1\r\nuplinks:\r\n  a: { interface: w0 }\r\n  b:\r\n    interface: w1\r\n";
     assert!(load(text).site.is_some(), "{:?}", load(text).findings);
 }
+
+#[test]
+fn an_empty_list_is_the_default_written_out() {
+    let site = with("policies: []\nhelpers: []\nfirewall: { allow: [] }\napi: { listen: [] }\n");
+    assert!(site.policies.is_empty() && site.helpers.is_empty());
+}

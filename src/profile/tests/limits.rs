@@ -19,7 +19,10 @@ fn a_file_over_4_mb_is_one_error() {
     let comment = "#".repeat((4 << 20) - BASE.len());
     assert!(load(&format!("{BASE}{comment}")).site.is_some());
     let found = only_finding(&format!("{BASE}#{comment}"));
-    assert_eq!(found, "1:1: error: : the file is larger than 4 MB ()");
+    assert_eq!(
+        found,
+        "1:1: error: : the file is larger than 4 MB (networks that border on each other can be written as one)"
+    );
 }
 
 #[test]
@@ -91,6 +94,12 @@ fn bytes_that_are_no_text_have_a_place() {
         ["2:8: error: : not UTF-8 text (byte 0xff) (save the file as UTF-8)"]
     );
     assert!(load_bytes(&[0; 64]).site.is_none());
+    let cut = "é".repeat((4 << 20) / 2 + 1).into_bytes();
+    assert!(
+        load_bytes(&cut[..cut.len() - 1]).findings[0]
+            .message
+            .contains("larger")
+    );
     assert!(load_bytes(BASE.as_bytes()).site.is_some());
 }
 

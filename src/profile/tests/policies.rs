@@ -28,9 +28,12 @@ const CASES: &[Case] = &[
             "uplinks:\n",
             "  fiber: { interface: wan0 }\n",
             "  cable: { interface: wan1 }\n",
-            "policies: []\n",
+            "policies:\n",
+            "  - { name: a, match: { to: [] } }\n",
         ),
-        findings: &["5:11: error: policies: an empty list (give it an entry, or remove the key)"],
+        findings: &[
+            "6:29: error: policies[0].match.to: an empty list (give it an entry, or remove the key)",
+        ],
     },
     Case {
         name: "no name",

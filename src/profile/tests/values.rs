@@ -313,11 +313,62 @@ const CASES: &[Case] = &[
         text: concat!(
             "version: 1\n",
             "uplinks:\n",
+            "  fiber: { interface: wan0 }\n",
             "  cable: { interface: wan1 }\n",
-            "  fiber: { interface: wan0, prefixes: [] }\n",
+            "lans:\n",
+            "  office: { interface: lan0, networks: [] }\n",
         ),
         findings: &[
-            "4:39: error: uplinks.fiber.prefixes: an empty list (give it an entry, or remove the key)",
+            "6:40: error: lans.office.networks: an empty list (give it an entry, or remove the key)",
+        ],
+    },
+    Case {
+        name: "a network of every address",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  cable: { interface: wan1 }\n",
+            "  fiber: { interface: wan0, prefixes: [0.0.0.0/0] }\n",
+        ),
+        findings: &[
+            "4:40: error: uplinks.fiber.prefixes[0]: `0.0.0.0/0` is every address (name the networks that are there)",
+        ],
+    },
+    Case {
+        name: "a gateway that is this machine",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  cable: { interface: wan1 }\n",
+            "  fiber: { interface: wan0, gateway: 127.0.0.1 }\n",
+        ),
+        findings: &[
+            "4:38: error: uplinks.fiber.gateway: `127.0.0.1` is this machine (the address of one host is needed)",
+        ],
+    },
+    Case {
+        name: "a gateway that is a group",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  cable: { interface: wan1 }\n",
+            "  fiber: { interface: wan0, gateway6: \"ff02::2\" }\n",
+        ),
+        findings: &[
+            "4:39: error: uplinks.fiber.gateway6: `ff02::2` is a multicast group (the address of one host is needed)",
+        ],
+    },
+    Case {
+        name: "the loopback as uplink",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  fiber: { interface: lo }\n",
+            "  cable: { interface: wan1 }\n",
+            "  lte: { interface: wan2 }\n",
+        ),
+        findings: &[
+            "3:23: error: uplinks.fiber.interface: `lo` is this machine itself (name the device that the link or network is behind)",
         ],
     },
     Case {
