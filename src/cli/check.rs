@@ -78,6 +78,7 @@ mod tests {
     use std::process::ExitCode;
 
     use super::run;
+    use crate::profile::load;
 
     /// A file that goes away with the test.
     struct Scratch(PathBuf);
@@ -98,6 +99,23 @@ mod tests {
     }
 
     const TWO: &str = "uplinks: { a: { interface: w0 }, b: { interface: w1 } }\n";
+
+    #[test]
+    fn every_example_loads_and_all_but_the_full_one_run_today() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
+        let mut count = 0;
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let loaded = load(&std::fs::read_to_string(&path).unwrap());
+            let shown = format!("{}: {:?}", path.display(), loaded.findings);
+            let full = path.ends_with("full.yaml");
+            let site = loaded.site.unwrap_or_else(|| panic!("{shown}"));
+            assert!(full || loaded.findings.is_empty(), "{shown}");
+            assert_eq!(site.without_engine.is_empty(), !full, "{shown}");
+            count += 1;
+        }
+        assert!(count >= 7, "{count}");
+    }
 
     #[test]
     fn only_errors_and_unreadable_files_fail() {

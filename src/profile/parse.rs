@@ -1,4 +1,7 @@
 //! YAML text → [`Tree`]: events of the parser, syntax errors, and what YAML allows but a profile does not.
+//!
+//! The parser is the one under `serde_yaml`, used by its events: deserialising with serde would end
+//! at the first mistake and could not say which key it is about.
 
 use std::collections::HashMap;
 
