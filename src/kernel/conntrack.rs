@@ -37,10 +37,8 @@ impl Conntrack {
     /// # Errors
     /// When it cannot be opened.
     pub fn open() -> Result<Conntrack, KernelError> {
-        let channel = Channel::open(NETLINK_NETFILTER).map_err(|source| KernelError::Open {
-            protocol: "conntrack",
-            source,
-        })?;
+        let channel = Channel::open(NETLINK_NETFILTER)
+            .map_err(|source| KernelError::Open { protocol: "conntrack", source })?;
         Ok(Conntrack { channel })
     }
 
@@ -66,9 +64,7 @@ impl Conntrack {
                     each(&session);
                 }
             };
-            self.channel
-                .walk(message, show)
-                .map_err(failed("read the sessions"))?;
+            self.channel.walk(message, show).map_err(failed("read the sessions"))?;
         }
         Ok(())
     }
@@ -97,9 +93,7 @@ impl Conntrack {
         for family in Family::BOTH {
             let mut message = message(DELETE, family);
             select(&mut message, mark, mask);
-            self.channel
-                .request(message)
-                .map_err(failed("delete the sessions of a mark"))?;
+            self.channel.request(message).map_err(failed("delete the sessions of a mark"))?;
         }
         Ok(())
     }

@@ -19,10 +19,7 @@ pub struct Fake {
 impl Fake {
     /// A kernel in this state.
     pub fn new(state: Snapshot) -> Fake {
-        Fake {
-            state,
-            ..Fake::default()
-        }
+        Fake { state, ..Fake::default() }
     }
 }
 
@@ -53,10 +50,7 @@ mod tests {
 
     #[test]
     fn it_stops_at_the_step_it_was_told_to() {
-        let mut fake = Fake {
-            fail_at: Some(1),
-            ..Fake::default()
-        };
+        let mut fake = Fake { fail_at: Some(1), ..Fake::default() };
         let step = Step::SetSysctl(SysctlKey("net/ipv4/ip_forward".into()), "1".into());
         assert!(fake.apply(&step).is_ok());
         assert!(fake.apply(&step).is_err());

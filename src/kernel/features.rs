@@ -30,11 +30,11 @@ pub fn probe() -> Result<(), Vec<String>> {
 fn permission() -> Result<(), String> {
     let done = Channel::open(NETLINK_NETFILTER).and_then(|mut c| c.batch(Batch::new().finish()));
     match done {
-        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => Err(
-            "changing the network is not permitted: run as root, or with the capability \
+        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => {
+            Err("changing the network is not permitted: run as root, or with the capability \
              CAP_NET_ADMIN"
-                .into(),
-        ),
+                .into())
+        }
         // Whatever else is wrong is found below.
         _ => Ok(()),
     }

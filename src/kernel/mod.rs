@@ -121,9 +121,11 @@ impl Linux {
         })
     }
 
-    /// Which settings [`Kernel::observe`] reads.
-    pub fn set_sysctl_interest(&mut self, keys: Vec<SysctlKey>) {
+    /// Which settings [`Kernel::observe`] reads. Says whether they are others than before.
+    pub fn set_sysctl_interest(&mut self, keys: Vec<SysctlKey>) -> bool {
+        let changed = keys != self.sysctl_interest;
         self.sysctl_interest = keys;
+        changed
     }
 
     /// The generation of the nft rule set that the last [`Kernel::observe`] saw. A notice of this
@@ -181,10 +183,7 @@ impl Kernel for Linux {
                 nft: view.ours,
                 ..KernelState::default()
             },
-            facts: Facts {
-                foreign_tables: view.foreign_tables,
-                ..Facts::default()
-            },
+            facts: Facts { foreign_tables: view.foreign_tables, ..Facts::default() },
         };
         self.observe_routing(&mut seen)?;
         self.generation = view.generation;

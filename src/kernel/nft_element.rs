@@ -69,9 +69,7 @@ fn data(value: &[u8]) -> ElementData {
     let Some(verdict) = attribute(value, attr::DATA_VERDICT) else {
         return ElementData::Nothing;
     };
-    let code = attribute(verdict, attr::VERDICT_CODE)
-        .and_then(u32_be)
-        .map_or(0, u32::cast_signed);
+    let code = attribute(verdict, attr::VERDICT_CODE).and_then(u32_be).map_or(0, u32::cast_signed);
     let chain = attribute(verdict, attr::VERDICT_CHAIN).map(text);
     ElementData::Verdict(match (code, chain) {
         (ACCEPT, _) => Verdict::Accept,

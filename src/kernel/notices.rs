@@ -159,8 +159,7 @@ impl Listener {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {
                     let messages = wire::messages(&self.buffer);
-                    self.waiting
-                        .extend(messages.filter_map(|message| decode(&message)));
+                    self.waiting.extend(messages.filter_map(|message| decode(&message)));
                 }
             }
         }
@@ -172,14 +171,8 @@ fn decode_route(message: &Received<'_>) -> Option<Notice> {
     // `struct ifinfomsg` and `struct ifaddrmsg` both have the index at offset 4.
     let index = || wire::u32_ne(message.body.get(4..)?);
     match message.kind {
-        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Notice::Link {
-            index: index()?,
-            port,
-        }),
-        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Notice::Address {
-            index: index()?,
-            port,
-        }),
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Notice::Link { index: index()?, port }),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Notice::Address { index: index()?, port }),
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Notice::Route { port }),
         libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(Notice::Rule { port }),
         _ => None,

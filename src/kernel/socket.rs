@@ -69,12 +69,7 @@ impl Channel {
         enlarge(&socket)?;
         let view = SockRef::from(&socket);
         view.set_read_timeout(Some(PATIENCE))?;
-        Ok(Channel {
-            socket,
-            sequence: 0,
-            buffer: Vec::with_capacity(DATAGRAM),
-            port,
-        })
+        Ok(Channel { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM), port })
     }
 
     /// Makes rtnetlink look at the filter in a dump's header.
@@ -216,18 +211,12 @@ fn refusal(received: &Received<'_>) -> Result<(), NetlinkError> {
         return Ok(());
     }
     // NLMSG_ERROR holds the request's header (we asked for no more) before its attributes.
-    let skip = if is_error(received) {
-        4 + HEADER_LEN
-    } else {
-        4
-    };
+    let skip = if is_error(received) { 4 + HEADER_LEN } else { 4 };
     let has_text = received.flags & libc::NLM_F_ACK_TLVS as u16 != 0;
     let tail = received.body.get(skip..).filter(|_| has_text);
     Err(NetlinkError::Refused {
         errno: nix::errno::Errno::from_raw(-code),
-        text: tail
-            .and_then(|tail| wire::attribute(tail, EXT_ACK_MESSAGE))
-            .map(wire::text),
+        text: tail.and_then(|tail| wire::attribute(tail, EXT_ACK_MESSAGE)).map(wire::text),
     })
 }
 

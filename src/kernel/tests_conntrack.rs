@@ -1,5 +1,7 @@
 //! Sessions on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::net::UdpSocket;
 
 use super::stage::{run, stage};
@@ -88,11 +90,7 @@ fn one_session_is_marked_or_deleted() {
         }
         for session in all(&mut conntrack) {
             assert_eq!(session.mark.0 & OURS.0, 0x500, "{session:?}");
-            let others = if session.protocol == 17 {
-                0x1000_0000
-            } else {
-                0
-            };
+            let others = if session.protocol == 17 { 0x1000_0000 } else { 0 };
             assert_eq!(session.mark.0 & !OURS.0, others, "{session:?}");
         }
         let sessions = all(&mut conntrack);
@@ -100,10 +98,7 @@ fn one_session_is_marked_or_deleted() {
         assert!(sessions.iter().any(|s| s.protocol == 58), "{sessions:#?}");
         for session in &sessions {
             // Another entry with the same addresses and ports is left alone.
-            let other = Session {
-                id: session.id ^ 1,
-                ..session.clone()
-            };
+            let other = Session { id: session.id ^ 1, ..session.clone() };
             conntrack.delete(&other).unwrap();
         }
         assert_eq!(all(&mut conntrack).len(), sessions.len());

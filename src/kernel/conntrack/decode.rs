@@ -163,17 +163,12 @@ pub(super) fn session(body: &[u8]) -> Option<Session> {
 }
 
 fn tcp(info: &[u8]) -> Option<u8> {
-    attribute(attribute(info, attr::INFO_TCP)?, attr::TCP_STATE)?
-        .first()
-        .copied()
+    attribute(attribute(info, attr::INFO_TCP)?, attr::TCP_STATE)?.first().copied()
 }
 
 fn direction(counters: &[u8]) -> Direction {
     let number = |kind| attribute(counters, kind).and_then(u64_be).unwrap_or(0);
-    Direction {
-        packets: number(attr::COUNTER_PACKETS),
-        bytes: number(attr::COUNTER_BYTES),
-    }
+    Direction { packets: number(attr::COUNTER_PACKETS), bytes: number(attr::COUNTER_BYTES) }
 }
 
 /// The protocol's number, and addresses and ports.
@@ -199,23 +194,13 @@ fn tuple(value: &[u8]) -> Option<(u8, Tuple)> {
         }
     }
     let (src, dst) = (src?, dst?);
-    Some((
-        protocol,
-        Tuple {
-            src,
-            dst,
-            sport,
-            dport,
-        },
-    ))
+    Some((protocol, Tuple { src, dst, sport, dport }))
 }
 
 fn address(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => value.first_chunk::<4>().map(|octets| (*octets).into()),
-        _ => value
-            .first_chunk::<16>()
-            .map(|octets| Ipv6Addr::from(*octets).into()),
+        _ => value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into()),
     }
 }
 

@@ -42,10 +42,7 @@ pub(super) fn decode(message: &RouteMessage, names: &Names) -> Vec<Route> {
     let Some(mut route) = without_hop(message) else {
         return Vec::new();
     };
-    let mut single = Hop {
-        onlink: header.flags.contains(RouteFlags::Onlink),
-        ..Hop::default()
-    };
+    let mut single = Hop { onlink: header.flags.contains(RouteFlags::Onlink), ..Hop::default() };
     let mut hops = Vec::new();
     for attribute in &message.attributes {
         match attribute {
@@ -67,9 +64,7 @@ pub(super) fn decode(message: &RouteMessage, names: &Names) -> Vec<Route> {
     if hops.is_empty() {
         hops.push(single);
     }
-    hops.into_iter()
-        .map(|hop| with_hop(route.clone(), &hop, names))
-        .collect()
+    hops.into_iter().map(|hop| with_hop(route.clone(), &hop, names)).collect()
 }
 
 /// What the header says; `None` for a cached route or one of another family.
@@ -125,10 +120,7 @@ fn with_hop(route: Route, hop: &Hop, names: &Names) -> Route {
     let has_device = route.kind != RouteKind::Unreachable;
     Route {
         gateway: hop.gateway,
-        device: hop
-            .device
-            .filter(|_| has_device)
-            .and_then(|index| names.get(&index).cloned()),
+        device: hop.device.filter(|_| has_device).and_then(|index| names.get(&index).cloned()),
         onlink: hop.onlink,
         ..route
     }
