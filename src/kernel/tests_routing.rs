@@ -51,7 +51,7 @@ fn routes() -> BTreeSet<Route> {
     let unreachable = |destination| Route {
         kind: RouteKind::Unreachable,
         device: None,
-        metric: u32::MAX - 1,
+        metric: u32::MAX,
         ..route(destination)
     };
     let full = |destination, gateway, source| Route {
