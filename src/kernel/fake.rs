@@ -8,7 +8,8 @@ use crate::kstate::{Snapshot, Step};
 pub struct Fake {
     /// What [`Kernel::observe`] shows.
     pub state: Snapshot,
-    /// The step, counted from 0 since the fake was made, that fails; it and all after it do.
+    /// The step, counted from 0 since the fake was made, that fails, as do all that are tried
+    /// after it, until this is changed.
     pub fail_at: Option<usize>,
     /// Whether [`Kernel::observe`] fails.
     pub blind: bool,

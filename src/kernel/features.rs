@@ -18,7 +18,11 @@ const NOBODY: (Mark, MarkMask) = (Mark(u32::MAX), MarkMask(u32::MAX));
 /// # Errors
 /// What is missing, in the order in which to put it right.
 pub fn probe() -> Result<(), Vec<String>> {
-    let checks = [permission, routing, nf_tables, nft_program, sessions];
+    // Without permission the checks that need it would only say so again, in other words.
+    let checks: &[fn() -> Result<(), String>] = match permission() {
+        Ok(()) => &[routing, nf_tables, nft_program, sessions],
+        Err(_) => &[permission, routing, nft_program],
+    };
     let missing: Vec<String> = checks.iter().filter_map(|check| check().err()).collect();
     match missing.is_empty() {
         true => Ok(()),

@@ -124,7 +124,7 @@ fn role(name: &str) -> Role {
     let starts = |prefix: &&str| name.starts_with(*prefix);
     if name.starts_with("bind") {
         Role::Learned
-    } else if ["slots", "keepable", "choosable"].iter().any(|p| starts(p)) {
+    } else if ["slots", "keepable", "choosable"].iter().any(starts) {
         Role::Steering
     } else {
         Role::Fixed

@@ -191,3 +191,21 @@ fn decode_nft(message: &Received<'_>) -> Option<Notice> {
         port: message.port,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Notice, decode_nft, wire};
+    use crate::kernel::stage::captured;
+
+    #[test]
+    fn a_transaction_tells_who_made_it() {
+        // Linux 6.18: nft add table ip x
+        let datagram = captured(
+            "2c0000000f0a000001000000cf2300000000000a080001000000000a08000200000023cf08000300
+             6e667400",
+        );
+        let notice = wire::messages(&datagram).find_map(|message| decode_nft(&message));
+        let (pid, port) = (0x23cf, 0x23cf);
+        assert_eq!(notice, Some(Notice::Nft { generation: 10, pid, name: "nft".into(), port }));
+    }
+}

@@ -134,19 +134,32 @@ impl Channel {
     /// netfilter has answered when `send` returns.
     pub(super) fn batch(&mut self, message: Message) -> Result<(), NetlinkError> {
         let sequence = self.send(message)?;
-        let mut outcome = Ok(());
+        let mut outcome = None;
         loop {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return outcome,
+            match self.receive(libc::MSG_DONTWAIT) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return outcome.unwrap_or_else(|| Err(no_answer().into()));
+                }
                 Err(error) => return Err(error.into()),
             }
             for received in wire::messages(&self.buffer) {
-                let ours = received.sequence == sequence && is_error(&received);
-                if ours && outcome.is_ok() {
-                    outcome = refusal(&received);
+                // The first refusal counts; acknowledgements of the same batch do not undo it.
+                let refused = matches!(outcome, Some(Err(_)));
+                if received.sequence == sequence && is_error(&received) && !refused {
+                    outcome = Some(refusal(&received));
                 }
+            }
+        }
+    }
+
+    /// Takes one datagram. A signal is no reason to stop.
+    fn receive(&mut self, flags: libc::c_int) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, flags) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(|_| ()),
             }
         }
     }
@@ -165,8 +178,10 @@ impl Channel {
         let sequence = self.send(message)?;
         let mut interrupted = false;
         loop {
-            self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0)?;
+            self.receive(0).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => no_answer(),
+                _ => error,
+            })?;
             for received in wire::messages(&self.buffer) {
                 // An answer to a request that was given up earlier is nobody's.
                 if received.sequence != sequence {
@@ -198,6 +213,10 @@ pub(super) fn enlarge(socket: &Socket) -> Result<(), NetlinkError> {
         SockRef::from(socket).set_send_buffer_size(SOCKET_BUFFER)?;
     }
     Ok(())
+}
+
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the kernel did not answer")
 }
 
 fn is_error(received: &Received<'_>) -> bool {

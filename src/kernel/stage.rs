@@ -50,3 +50,9 @@ pub(super) fn run(command: &str) -> String {
     assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     text(&output.stdout)
 }
+
+/// Bytes as a kernel sent them.
+pub(super) fn captured(hex: &str) -> Vec<u8> {
+    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
+}

@@ -1,5 +1,7 @@
 //! nftables on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 
 use super::stage::{linux, run, stage};
@@ -165,12 +167,19 @@ fn parts_of_the_structure_can_be_taken_away() {
         let mut linux = linux();
         apply(&mut linux, everything());
         let mut ops = everything();
+        let vip6 = modelled(&ops).nft.unwrap().sets["vip6"].elements.clone();
+        let v6 = SetShape {
+            key: vec![FieldType::Ipv6, FieldType::Protocol, FieldType::Port],
+            data: SetData::Verdict,
+        };
         let fewer = vec![
             NftOp::FlushChain("pre".into()),
+            delete("slots4", &slots(), slot_elements(0..9, 0x100)),
+            add("slots4", &slots(), slot_elements(0..9, 0x200)),
+            delete("vip6", &v6, vip6),
             add_rule("pre", "ct state invalid drop"),
             NftOp::DeleteSet("restore".into()),
             NftOp::DeleteSet("spoof".into()),
-            NftOp::DeleteSet("vip6".into()),
             NftOp::FlushChain("u_1".into()),
             NftOp::DeleteChain("u_1".into()),
         ];

@@ -1,5 +1,7 @@
 //! Notices on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use super::stage::{linux, plug_wan, run, stage};

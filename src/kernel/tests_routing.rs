@@ -1,5 +1,7 @@
 //! Routes, rules, links and addresses on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -49,7 +51,7 @@ fn routes() -> BTreeSet<Route> {
     let unreachable = |destination| Route {
         kind: RouteKind::Unreachable,
         device: None,
-        metric: u32::MAX - 1,
+        metric: u32::MAX,
         ..route(destination)
     };
     let full = |destination, gateway, source| Route {
@@ -330,7 +332,8 @@ fn settings_are_those_of_this_namespace() {
         let (set, gone) =
             (key("net/ipv4/conf/wan0/rp_filter"), key("net/ipv4/conf/gone0/rp_filter"));
         let mut linux = linux();
-        linux.set_sysctl_interest(vec![set.clone(), gone.clone()]);
+        assert!(linux.set_sysctl_interest(vec![set.clone(), gone.clone()]));
+        assert!(!linux.set_sysctl_interest(vec![set.clone(), gone.clone()]));
         apply(&mut linux, Step::SetSysctl(set.clone(), "2".into()));
         let seen = observe(&mut linux).ours.sysctls;
         assert_eq!(seen.get(&set).map(String::as_str), Some("2"));

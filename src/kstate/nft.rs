@@ -261,7 +261,7 @@ impl FieldType {
     }
 
     /// Length in bytes, without padding.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
             FieldType::IfName | FieldType::RouteDevice | FieldType::Ipv6 => 16,
             FieldType::Mark | FieldType::Ipv4 | FieldType::Slot => 4,
@@ -303,7 +303,7 @@ pub fn render_fields(fields: &[FieldType], bytes: &[u8]) -> String {
     let mut rest = bytes;
     let mut texts = Vec::new();
     for field in fields {
-        let len = field.len().min(rest.len());
+        let len = field.width().min(rest.len());
         texts.push(field.text(&rest[..len]));
         let padded = if fields.len() > 1 { len.next_multiple_of(4) } else { len };
         rest = &rest[padded.min(rest.len())..];

@@ -76,8 +76,7 @@ impl Rtnl {
             let message = readable("route", RouteMessage::parse(body))?;
             Some(route::decode(&message, names))
         };
-        self.channel
-            .dump(&request, decode)
+        if_family_exists(self.channel.dump(&request, decode))
             .map(|routes| routes.into_iter().flatten().collect())
             .map_err(|source| KernelError::ReadRoutes { family, source })
     }
@@ -88,11 +87,8 @@ impl Rtnl {
         message.header = RuleHeader { family: address_family(family), ..RuleHeader::default() };
         let request = Message::new(libc::RTM_GETRULE, 0).body(&message);
         let decode = |body: &[u8]| rule::decode(&readable("rule", RuleMessage::parse(body))?);
-        match self.channel.dump(&request, decode) {
-            // A kernel without this family.
-            Err(error) if error.is(&[Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP]) => Ok(Vec::new()),
-            other => other.map_err(|source| KernelError::ReadRules { family, source }),
-        }
+        if_family_exists(self.channel.dump(&request, decode))
+            .map_err(|source| KernelError::ReadRules { family, source })
     }
 
     /// Adds a route; one that is there already is fine.
@@ -208,6 +204,14 @@ fn address_family(family: Family) -> AddressFamily {
     match family {
         Family::V4 => AddressFamily::Inet,
         Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+/// A kernel may lack a family; then it has none of its objects.
+fn if_family_exists<T>(dumped: Result<Vec<T>, NetlinkError>) -> Result<Vec<T>, NetlinkError> {
+    match dumped {
+        Err(error) if error.is(&[Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP]) => Ok(Vec::new()),
+        other => other,
     }
 }
 
