@@ -61,12 +61,7 @@ impl Client {
         self.ask(Method::POST, path, Duration::from_secs(60)).await
     }
 
-    async fn ask(
-        &self,
-        method: Method,
-        path: &str,
-        limit: Duration,
-    ) -> Result<Value, ClientError> {
+    async fn ask(&self, method: Method, path: &str, limit: Duration) -> Result<Value, ClientError> {
         let talk = tokio::time::timeout(limit, self.talk(method, path));
         talk.await.map_err(|_| ClientError::Late(limit))?
     }
@@ -74,8 +69,9 @@ impl Client {
     async fn talk(&self, method: Method, path: &str) -> Result<Value, ClientError> {
         let broken = |error: &dyn std::fmt::Display| ClientError::Broken(error.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(&e))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broken(&e))?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)

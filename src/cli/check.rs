@@ -65,3 +65,65 @@ fn summary(site: &Site) -> String {
     }
     parts.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use std::path::{Path, PathBuf};
+    use std::process::ExitCode;
+
+    use super::run;
+    use crate::profile::load;
+
+    /// A file that goes away with the test.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn with(name: &str, text: &str) -> Scratch {
+            let file = format!("homing-check-{}-{name}.yaml", std::process::id());
+            let path = std::env::temp_dir().join(file);
+            std::fs::write(&path, text).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    const TWO: &str = "uplinks: { a: { interface: w0 }, b: { interface: w1 } }\n";
+
+    #[test]
+    fn every_example_loads_and_all_but_the_full_one_run_today() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
+        let mut count = 0;
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let loaded = load(&std::fs::read_to_string(&path).unwrap());
+            let shown = format!("{}: {:?}", path.display(), loaded.findings);
+            let full = path.ends_with("full.yaml");
+            let site = loaded.site.unwrap_or_else(|| panic!("{shown}"));
+            assert!(full || loaded.findings.is_empty(), "{shown}");
+            assert_eq!(site.without_engine.is_empty(), !full, "{shown}");
+            count += 1;
+        }
+        assert!(count >= 7, "{count}");
+    }
+
+    #[test]
+    fn only_errors_and_unreadable_files_fail() {
+        let good = Scratch::with("good", &format!("version: 1\n{TWO}"));
+        let warned = "policies: [{ name: p }, { name: q }]\n";
+        let warned = Scratch::with("warned", &format!("version: 1\n{TWO}{warned}"));
+        let bad = Scratch::with("bad", TWO);
+        for json in [false, true] {
+            assert_eq!(run(&good.0, json), ExitCode::SUCCESS);
+            assert_eq!(run(&warned.0, json), ExitCode::SUCCESS);
+            assert_eq!(run(&bad.0, json), ExitCode::FAILURE);
+            assert_eq!(run(Path::new("/nonexistent/profile.yaml"), json), ExitCode::FAILURE);
+        }
+    }
+}

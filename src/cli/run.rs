@@ -17,11 +17,7 @@ const WAITING: usize = 64;
 
 pub(super) fn run(profile: PathBuf, runtime: Runtime, state: State) -> ExitCode {
     start_logging();
-    let options = Options {
-        profile,
-        runtime_dir: runtime.runtime_dir,
-        state_dir: state.state_dir,
-    };
+    let options = Options { profile, runtime_dir: runtime.runtime_dir, state_dir: state.state_dir };
     match block_on(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => super::complain(&error),

@@ -207,7 +207,8 @@ impl Engine {
         }
         self.drift_repairs += 1;
         let authors: Vec<String> = authors.into_iter().collect();
-        let by = if authors.is_empty() { String::new() } else { format!(" by {}", authors.join(", ")) };
+        let by =
+            if authors.is_empty() { String::new() } else { format!(" by {}", authors.join(", ")) };
         let first = report.drift.first().map_or("", String::as_str);
         let more = match report.drift.len() {
             0 | 1 => String::new(),

@@ -21,7 +21,9 @@ pub enum LoadError {
     #[error("{0}")]
     Findings(String),
     /// The profile is right, but asks for what this version cannot do.
-    #[error("{file}: `{key}` is understood but not supported by this version yet: remove it to run")]
+    #[error(
+        "{file}: `{key}` is understood but not supported by this version yet: remove it to run"
+    )]
     NoEngine {
         /// The file.
         file: PathBuf,

@@ -1,8 +1,8 @@
 //! The thread that touches the kernel.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};

@@ -219,7 +219,9 @@ impl Daemon {
             }
             Request::Reload(reply) => {
                 if let Err(refusal) = self.reload(Some(reply)).await {
-                    tracing::warn!("reload refused, the running profile stays in force:\n{refusal}");
+                    tracing::warn!(
+                        "reload refused, the running profile stays in force:\n{refusal}"
+                    );
                 }
             }
         }

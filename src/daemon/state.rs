@@ -104,10 +104,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn record_settings(
-        &mut self,
-        now: &BTreeMap<SysctlKey, String>,
-    ) -> Result<(), StateError> {
+    pub fn record_settings(&mut self, now: &BTreeMap<SysctlKey, String>) -> Result<(), StateError> {
         let first = self.kept.former_settings.is_empty();
         self.update(|kept| {
             for (SysctlKey(key), value) in now {

@@ -236,8 +236,9 @@ fn count_sessions(
     measures: &Measures,
 ) {
     let mask = layout.site.marks.uplink;
-    let of_uplink =
-        |(mark, count): (&u32, &u64)| (mask.number(Mark(*mark)) == u32::from(id.0)).then_some(*count);
+    let of_uplink = |(mark, count): (&u32, &u64)| {
+        (mask.number(Mark(*mark)) == u32::from(id.0)).then_some(*count)
+    };
     status.sessions = measures.sessions.iter().filter_map(of_uplink).sum();
     let taken: u64 = measures.taken.iter().filter_map(of_uplink).sum();
     status.new_sessions_total =

@@ -13,7 +13,7 @@ use super::KernelError;
 use super::nfnl;
 use super::socket::{Channel, NetlinkError};
 use super::wire::Message;
-use crate::model::{Family, Mark, MarkMask};
+use crate::model::{Mark, MarkMask};
 
 use decode::attr;
 pub use decode::{Direction, Session, Tuple};
@@ -24,6 +24,8 @@ const CONNTRACK: u16 = 1;
 const NEW: u16 = 0;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
+/// `AF_UNSPEC`
+const BOTH_FAMILIES: u8 = 0;
 
 /// The sessions of one network namespace.
 #[derive(Debug)]
@@ -37,10 +39,8 @@ impl Conntrack {
     /// # Errors
     /// When it cannot be opened.
     pub fn open() -> Result<Conntrack, KernelError> {
-        let channel = Channel::open(NETLINK_NETFILTER).map_err(|source| KernelError::Open {
-            protocol: "conntrack",
-            source,
-        })?;
+        let channel = Channel::open(NETLINK_NETFILTER)
+            .map_err(|source| KernelError::Open { protocol: "conntrack", source })?;
         Ok(Conntrack { channel })
     }
 
@@ -54,23 +54,18 @@ impl Conntrack {
         filter: Option<(Mark, MarkMask)>,
         mut each: impl FnMut(&Session),
     ) -> Result<(), KernelError> {
-        for family in Family::BOTH {
-            let mut message = message(GET, family);
-            if let Some((mark, mask)) = filter {
-                select(&mut message, mark, mask);
-            }
-            let show = |body: &[u8]| {
-                // Kernels without the filter show all.
-                let wanted = |s: &Session| filter.is_none_or(|(m, k)| s.mark.0 & k.0 == m.0);
-                if let Some(session) = decode::session(body).filter(wanted) {
-                    each(&session);
-                }
-            };
-            self.channel
-                .walk(message, show)
-                .map_err(failed("read the sessions"))?;
+        let mut message = message(GET, BOTH_FAMILIES);
+        if let Some((mark, mask)) = filter {
+            select(&mut message, mark, mask);
         }
-        Ok(())
+        // Kernels without the filter show all.
+        let wanted = |s: &Session| filter.is_none_or(|(m, k)| s.mark.0 & k.0 == m.0);
+        let show = |body: &[u8]| {
+            if let Some(session) = decode::session(body).filter(wanted) {
+                each(&session);
+            }
+        };
+        self.channel.walk(message, show).map_err(failed("read the sessions"))
     }
 
     /// How many sessions there are for each value of the mark under a mask.
@@ -94,14 +89,9 @@ impl Conntrack {
         if mask.0 == 0 {
             return Ok(());
         }
-        for family in Family::BOTH {
-            let mut message = message(DELETE, family);
-            select(&mut message, mark, mask);
-            self.channel
-                .request(message)
-                .map_err(failed("delete the sessions of a mark"))?;
-        }
-        Ok(())
+        let mut message = message(DELETE, BOTH_FAMILIES);
+        select(&mut message, mark, mask);
+        self.channel.request(message).map_err(failed("delete the sessions of a mark"))
     }
 
     /// Deletes one session: this one, not a newer one with the same addresses and ports. One that
@@ -110,7 +100,7 @@ impl Conntrack {
     /// # Errors
     /// When the kernel refuses.
     pub fn delete(&mut self, session: &Session) -> Result<(), KernelError> {
-        let mut message = message(DELETE, session.family);
+        let mut message = message(DELETE, decode::family_number(session.family));
         decode::write_identity(&mut message, session);
         message.attribute_be32(attr::ID, session.id);
         unless_gone(self.channel.request(message)).map_err(failed("delete a session"))
@@ -128,16 +118,16 @@ impl Conntrack {
         mask: MarkMask,
     ) -> Result<(), KernelError> {
         // With neither flag a missing session is ENOENT, and is not made.
-        let mut message = message(NEW, session.family);
+        let mut message = message(NEW, decode::family_number(session.family));
         decode::write_identity(&mut message, session);
         select(&mut message, mark, mask);
         unless_gone(self.channel.request(message)).map_err(failed("mark a session"))
     }
 }
 
-fn message(kind: u16, family: Family) -> Message {
+fn message(kind: u16, family: u8) -> Message {
     let mut message = Message::new(CONNTRACK << 8 | kind, 0);
-    message.raw(&nfnl::header(decode::family_number(family), 0));
+    message.raw(&nfnl::header(family, 0));
     message
 }
 

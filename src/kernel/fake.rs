@@ -8,7 +8,8 @@ use crate::kstate::{Snapshot, Step};
 pub struct Fake {
     /// What [`Kernel::observe`] shows.
     pub state: Snapshot,
-    /// The step, counted from 0 since the fake was made, that fails; it and all after it do.
+    /// The step, counted from 0 since the fake was made, that fails, as do all that are tried
+    /// after it, until this is changed.
     pub fail_at: Option<usize>,
     /// Whether [`Kernel::observe`] fails.
     pub blind: bool,
@@ -19,10 +20,7 @@ pub struct Fake {
 impl Fake {
     /// A kernel in this state.
     pub fn new(state: Snapshot) -> Fake {
-        Fake {
-            state,
-            ..Fake::default()
-        }
+        Fake { state, ..Fake::default() }
     }
 }
 
@@ -53,10 +51,7 @@ mod tests {
 
     #[test]
     fn it_stops_at_the_step_it_was_told_to() {
-        let mut fake = Fake {
-            fail_at: Some(1),
-            ..Fake::default()
-        };
+        let mut fake = Fake { fail_at: Some(1), ..Fake::default() };
         let step = Step::SetSysctl(SysctlKey("net/ipv4/ip_forward".into()), "1".into());
         assert!(fake.apply(&step).is_ok());
         assert!(fake.apply(&step).is_err());

@@ -18,7 +18,11 @@ const NOBODY: (Mark, MarkMask) = (Mark(u32::MAX), MarkMask(u32::MAX));
 /// # Errors
 /// What is missing, in the order in which to put it right.
 pub fn probe() -> Result<(), Vec<String>> {
-    let checks = [permission, routing, nf_tables, nft_program, sessions];
+    // Without permission the checks that need it would only say so again, in other words.
+    let checks: &[fn() -> Result<(), String>] = match permission() {
+        Ok(()) => &[routing, nf_tables, nft_program, sessions],
+        Err(_) => &[permission, routing, nft_program],
+    };
     let missing: Vec<String> = checks.iter().filter_map(|check| check().err()).collect();
     match missing.is_empty() {
         true => Ok(()),
@@ -30,11 +34,11 @@ pub fn probe() -> Result<(), Vec<String>> {
 fn permission() -> Result<(), String> {
     let done = Channel::open(NETLINK_NETFILTER).and_then(|mut c| c.batch(Batch::new().finish()));
     match done {
-        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => Err(
-            "changing the network is not permitted: run as root, or with the capability \
+        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => {
+            Err("changing the network is not permitted: run as root, or with the capability \
              CAP_NET_ADMIN"
-                .into(),
-        ),
+                .into())
+        }
         // Whatever else is wrong is found below.
         _ => Ok(()),
     }

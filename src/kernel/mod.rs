@@ -195,10 +195,7 @@ impl Kernel for Linux {
                 nft: view.ours,
                 ..KernelState::default()
             },
-            facts: Facts {
-                foreign_tables: view.foreign_tables,
-                ..Facts::default()
-            },
+            facts: Facts { foreign_tables: view.foreign_tables, ..Facts::default() },
         };
         self.observe_routing(&mut seen)?;
         self.generation = view.generation;

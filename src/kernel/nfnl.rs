@@ -98,8 +98,7 @@ impl Batch {
 
     /// Begins a message to nftables, in the family `inet`.
     pub(super) fn begin(&mut self, kind: u16, flags: u16) -> &mut Message {
-        self.message
-            .begin(NFTABLES << 8 | kind, super::wire::REQUEST | flags);
+        self.message.begin(NFTABLES << 8 | kind, super::wire::REQUEST | flags);
         self.message.raw(&header(FAMILY_INET, 0));
         &mut self.message
     }

@@ -69,9 +69,7 @@ fn data(value: &[u8]) -> ElementData {
     let Some(verdict) = attribute(value, attr::DATA_VERDICT) else {
         return ElementData::Nothing;
     };
-    let code = attribute(verdict, attr::VERDICT_CODE)
-        .and_then(u32_be)
-        .map_or(0, u32::cast_signed);
+    let code = attribute(verdict, attr::VERDICT_CODE).and_then(u32_be).map_or(0, u32::cast_signed);
     let chain = attribute(verdict, attr::VERDICT_CHAIN).map(text);
     ElementData::Verdict(match (code, chain) {
         (ACCEPT, _) => Verdict::Accept,
@@ -118,4 +116,50 @@ fn encode_verdict(message: &mut Message, verdict: &Verdict) {
             m.attribute_text(attr::VERDICT_CHAIN, chain);
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::nfnl::HEADER_LEN;
+    use super::super::wire::messages;
+    use super::{Message, decode_list, encode};
+    use crate::kernel::nfnl::attr;
+    use crate::kernel::stage::captured;
+    use crate::kstate::{ElementData, Verdict};
+
+    #[test]
+    fn an_element_with_verdict_and_counter_is_read_whole() {
+        // Linux 6.18: map m { type mark : verdict; counter; elements = { 0x100 : goto u_1 } }
+        let body = captured(
+            "010000090b000100686f6d696e670000060002006d00000058000300540001000c00010008000100
+             00010000180002001400020008000100fffffffc08000200755f31002c0007000c000100636f756e
+             746572001c0002000c00010000000000000000000c0002000000000000000000",
+        );
+        let elements = decode_list(&body[HEADER_LEN..]);
+        assert_eq!(elements.len(), 1);
+        assert_eq!(elements[0].key, 0x100_u32.to_le_bytes());
+        assert_eq!(elements[0].data, ElementData::Verdict(Verdict::Goto("u_1".into())));
+        assert_eq!((elements[0].packets, elements[0].timeout_ms), (Some(0), None));
+        for end in HEADER_LEN..body.len() {
+            let _ = decode_list(&body[HEADER_LEN..end]);
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for data in [
+            ElementData::Nothing,
+            ElementData::Value(vec![1, 2]),
+            ElementData::Verdict(Verdict::Jump("u_1".into())),
+            ElementData::Verdict(Verdict::Drop),
+            ElementData::Verdict(Verdict::Other(-5)),
+        ] {
+            let mut message = Message::new(0, 0);
+            message.nest(attr::LIST_ELEMENTS, |m| encode(m, b"key", Some(&data)));
+            let bytes = message.finish(1);
+            let read: Vec<_> = messages(&bytes).flat_map(|m| decode_list(m.body)).collect();
+            assert_eq!(read.len(), 1);
+            assert_eq!((read[0].key.as_slice(), &read[0].data), (&b"key"[..], &data));
+        }
+    }
 }

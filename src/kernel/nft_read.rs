@@ -49,10 +49,7 @@ pub(super) fn read(channel: &mut Channel) -> Result<NftView, KernelError> {
             return Ok(view);
         }
     }
-    Err(KernelError::ReadNft {
-        what: "rule set".into(),
-        source: NetlinkError::Interrupted,
-    })
+    Err(KernelError::ReadNft { what: "rule set".into(), source: NetlinkError::Interrupted })
 }
 
 fn failed(what: impl Into<String>) -> impl FnOnce(NetlinkError) -> KernelError {
@@ -75,16 +72,14 @@ fn tables(channel: &mut Channel) -> Result<NftView, KernelError> {
         let name = attribute(body.get(HEADER_LEN..)?, attr::TABLE_NAME).map(text)?;
         Some((*body.first()?, name))
     };
-    let tables = channel
-        .dump(&nft_message(kind::GET_TABLE, 0), decode)
-        .map_err(failed("tables"))?;
+    let tables =
+        channel.dump(&nft_message(kind::GET_TABLE, 0), decode).map_err(failed("tables"))?;
     let mut view = NftView::default();
     for (family, name) in tables {
         if family == FAMILY_INET && name == TABLE_NAME {
             view.ours = Some(NftTable::default());
         } else {
-            view.foreign_tables
-                .insert(format!("{} {name}", family_name(family)));
+            view.foreign_tables.insert(format!("{} {name}", family_name(family)));
         }
     }
     Ok(view)
@@ -104,10 +99,7 @@ fn family_name(family: u8) -> &'static str {
 }
 
 fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
-    let mut table = NftTable {
-        chains: chains(channel)?,
-        sets: BTreeMap::new(),
-    };
+    let mut table = NftTable { chains: chains(channel)?, sets: BTreeMap::new() };
     for (chain, rule) in rules(channel)? {
         if let Some(chain) = table.chains.get_mut(&chain) {
             chain.rules.push(rule);
@@ -121,12 +113,7 @@ fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
             false => Elements::new(),
         };
         let shape = SetShape::default();
-        let set = Set {
-            declaration,
-            role,
-            shape,
-            elements,
-        };
+        let set = Set { declaration, role, shape, elements };
         table.sets.insert(name, set);
     }
     Ok(table)
@@ -137,7 +124,7 @@ fn role(name: &str) -> Role {
     let starts = |prefix: &&str| name.starts_with(*prefix);
     if name.starts_with("bind") {
         Role::Learned
-    } else if ["slots", "keepable", "choosable"].iter().any(|p| starts(p)) {
+    } else if ["slots", "keepable", "choosable"].iter().any(starts) {
         Role::Steering
     } else {
         Role::Fixed
@@ -156,10 +143,7 @@ fn chains(channel: &mut Channel) -> Result<BTreeMap<String, Chain>, KernelError>
         let flags = attribute(body, attr::CHAIN_FLAGS).and_then(u32_be);
         let name = attribute(body, attr::CHAIN_NAME).map(text)?;
         let userdata = attribute(body, attr::CHAIN_USERDATA);
-        let chain = Chain {
-            declaration: declared(userdata, COMMENT),
-            rules: Vec::new(),
-        };
+        let chain = Chain { declaration: declared(userdata, COMMENT), rules: Vec::new() };
         (flags.unwrap_or(0) & CHAIN_BINDING == 0).then_some((name, chain))
     };
     let request = of_our_table(kind::GET_CHAIN, attr::CHAIN_TABLE);
@@ -171,14 +155,9 @@ fn rules(channel: &mut Channel) -> Result<Vec<(String, Declared)>, KernelError> 
     let decode = |body: &[u8]| {
         let body = ours(body, attr::RULE_TABLE)?;
         let chain = attribute(body, attr::RULE_CHAIN).map(text)?;
-        Some((
-            chain,
-            declared(attribute(body, attr::RULE_USERDATA), COMMENT),
-        ))
+        Some((chain, declared(attribute(body, attr::RULE_USERDATA), COMMENT)))
     };
-    channel
-        .dump(&of_our_table(kind::GET_RULE, attr::RULE_TABLE), decode)
-        .map_err(failed("rules"))
+    channel.dump(&of_our_table(kind::GET_RULE, attr::RULE_TABLE), decode).map_err(failed("rules"))
 }
 
 /// Name, flags, number of elements (since Linux 6.16), declaration.
@@ -195,9 +174,7 @@ fn sets(channel: &mut Channel) -> Result<Vec<SetHeader>, KernelError> {
         let header = (name, flags, number(attr::SET_COUNT), declaration);
         (flags & SET_ANONYMOUS == 0).then_some(header)
     };
-    channel
-        .dump(&of_our_table(kind::GET_SET, attr::SET_TABLE), decode)
-        .map_err(failed("sets"))
+    channel.dump(&of_our_table(kind::GET_SET, attr::SET_TABLE), decode).map_err(failed("sets"))
 }
 
 /// All elements of one set.

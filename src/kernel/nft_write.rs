@@ -67,10 +67,7 @@ pub(super) fn delete_elements(
     let change = Change {
         set,
         add: false,
-        elements: keys
-            .iter()
-            .map(|key| (key.as_slice(), &ElementData::Nothing))
-            .collect(),
+        elements: keys.iter().map(|key| (key.as_slice(), &ElementData::Nothing)).collect(),
     };
     apply_elements(channel, &[change])
 }
@@ -143,11 +140,7 @@ fn without_the_gone<'a>(
             let there = nft_read::elements(channel, change.set, None)?;
             elements.retain(|(key, _)| there.contains_key(*key));
         }
-        present.push(Change {
-            set: change.set,
-            add: change.add,
-            elements,
-        });
+        present.push(Change { set: change.set, add: change.add, elements });
     }
     Ok(present)
 }
@@ -167,10 +160,7 @@ fn script(ops: &[NftOp]) -> Vec<String> {
 
 fn run_script(lines: &[String]) -> Result<(), KernelError> {
     let program = find_nft().ok_or(KernelError::NftMissing)?;
-    let run = |source| KernelError::RunNft {
-        program: program.display().to_string(),
-        source,
-    };
+    let run = |source| KernelError::RunNft { program: program.display().to_string(), source };
     let mut child = Command::new(&program)
         .args(["-f", "-"])
         .env("LC_ALL", "C")
@@ -228,9 +218,7 @@ fn refusal(lines: &[String], said: &str) -> KernelError {
     let mut parts = first.splitn(4, ':');
     let number = parts.nth(1).and_then(|n| n.parse::<usize>().ok());
     let message = parts.nth(1).unwrap_or(first).trim();
-    let line = number
-        .and_then(|n| lines.get(n.checked_sub(1)?))
-        .or(lines.first());
+    let line = number.and_then(|n| lines.get(n.checked_sub(1)?)).or(lines.first());
     KernelError::NftScript {
         line: shortened(line.map_or("", String::as_str)),
         message: message.to_owned(),

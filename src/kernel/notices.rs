@@ -159,8 +159,7 @@ impl Listener {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(())) => {
                     let messages = wire::messages(&self.buffer);
-                    self.waiting
-                        .extend(messages.filter_map(|message| decode(&message)));
+                    self.waiting.extend(messages.filter_map(|message| decode(&message)));
                 }
             }
         }
@@ -172,14 +171,8 @@ fn decode_route(message: &Received<'_>) -> Option<Notice> {
     // `struct ifinfomsg` and `struct ifaddrmsg` both have the index at offset 4.
     let index = || wire::u32_ne(message.body.get(4..)?);
     match message.kind {
-        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Notice::Link {
-            index: index()?,
-            port,
-        }),
-        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Notice::Address {
-            index: index()?,
-            port,
-        }),
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Notice::Link { index: index()?, port }),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Notice::Address { index: index()?, port }),
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Notice::Route { port }),
         libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(Notice::Rule { port }),
         _ => None,
@@ -197,4 +190,22 @@ fn decode_nft(message: &Received<'_>) -> Option<Notice> {
         name: attribute(body, attr::GENERATION_NAME).map_or(String::new(), text),
         port: message.port,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Notice, decode_nft, wire};
+    use crate::kernel::stage::captured;
+
+    #[test]
+    fn a_transaction_tells_who_made_it() {
+        // Linux 6.18: nft add table ip x
+        let datagram = captured(
+            "2c0000000f0a000001000000cf2300000000000a080001000000000a08000200000023cf08000300
+             6e667400",
+        );
+        let notice = wire::messages(&datagram).find_map(|message| decode_nft(&message));
+        let (pid, port) = (0x23cf, 0x23cf);
+        assert_eq!(notice, Some(Notice::Nft { generation: 10, pid, name: "nft".into(), port }));
+    }
 }

@@ -69,12 +69,7 @@ impl Channel {
         enlarge(&socket)?;
         let view = SockRef::from(&socket);
         view.set_read_timeout(Some(PATIENCE))?;
-        Ok(Channel {
-            socket,
-            sequence: 0,
-            buffer: Vec::with_capacity(DATAGRAM),
-            port,
-        })
+        Ok(Channel { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM), port })
     }
 
     /// Makes rtnetlink look at the filter in a dump's header.
@@ -139,19 +134,32 @@ impl Channel {
     /// netfilter has answered when `send` returns.
     pub(super) fn batch(&mut self, message: Message) -> Result<(), NetlinkError> {
         let sequence = self.send(message)?;
-        let mut outcome = Ok(());
+        let mut outcome = None;
         loop {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return outcome,
+            match self.receive(libc::MSG_DONTWAIT) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return outcome.unwrap_or_else(|| Err(no_answer().into()));
+                }
                 Err(error) => return Err(error.into()),
             }
             for received in wire::messages(&self.buffer) {
-                let ours = received.sequence == sequence && is_error(&received);
-                if ours && outcome.is_ok() {
-                    outcome = refusal(&received);
+                // The first refusal counts; acknowledgements of the same batch do not undo it.
+                let refused = matches!(outcome, Some(Err(_)));
+                if received.sequence == sequence && is_error(&received) && !refused {
+                    outcome = Some(refusal(&received));
                 }
+            }
+        }
+    }
+
+    /// Takes one datagram. A signal is no reason to stop.
+    fn receive(&mut self, flags: libc::c_int) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, flags) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map(|_| ()),
             }
         }
     }
@@ -170,8 +178,10 @@ impl Channel {
         let sequence = self.send(message)?;
         let mut interrupted = false;
         loop {
-            self.buffer.clear();
-            self.socket.recv(&mut self.buffer, 0)?;
+            self.receive(0).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => no_answer(),
+                _ => error,
+            })?;
             for received in wire::messages(&self.buffer) {
                 // An answer to a request that was given up earlier is nobody's.
                 if received.sequence != sequence {
@@ -205,6 +215,10 @@ pub(super) fn enlarge(socket: &Socket) -> Result<(), NetlinkError> {
     Ok(())
 }
 
+fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the kernel did not answer")
+}
+
 fn is_error(received: &Received<'_>) -> bool {
     i32::from(received.kind) == libc::NLMSG_ERROR
 }
@@ -216,18 +230,12 @@ fn refusal(received: &Received<'_>) -> Result<(), NetlinkError> {
         return Ok(());
     }
     // NLMSG_ERROR holds the request's header (we asked for no more) before its attributes.
-    let skip = if is_error(received) {
-        4 + HEADER_LEN
-    } else {
-        4
-    };
+    let skip = if is_error(received) { 4 + HEADER_LEN } else { 4 };
     let has_text = received.flags & libc::NLM_F_ACK_TLVS as u16 != 0;
     let tail = received.body.get(skip..).filter(|_| has_text);
     Err(NetlinkError::Refused {
         errno: nix::errno::Errno::from_raw(-code),
-        text: tail
-            .and_then(|tail| wire::attribute(tail, EXT_ACK_MESSAGE))
-            .map(wire::text),
+        text: tail.and_then(|tail| wire::attribute(tail, EXT_ACK_MESSAGE)).map(wire::text),
     })
 }
 

@@ -7,10 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::{Linux, Ranges};
 
 /// The ranges that the tests use.
-pub(super) const RANGES: Ranges = Ranges {
-    first_priority: 10_000,
-    first_table: 10_000,
-};
+pub(super) const RANGES: Ranges = Ranges { first_priority: 10_000, first_table: 10_000 };
 
 /// Runs a test in a new network namespace with `lo` up. Nothing of it reaches the host's.
 pub(super) fn stage<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> T {
@@ -50,10 +47,12 @@ pub(super) fn run(command: &str) -> String {
         .output()
         .unwrap_or_else(|error| panic!("{command}: {error}"));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(
-        output.status.success(),
-        "{command}: {}",
-        text(&output.stderr)
-    );
+    assert!(output.status.success(), "{command}: {}", text(&output.stderr));
     text(&output.stdout)
+}
+
+/// Bytes as a kernel sent them.
+pub(super) fn captured(hex: &str) -> Vec<u8> {
+    let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits.chunks_exact(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }

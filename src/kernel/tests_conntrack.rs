@@ -1,9 +1,11 @@
 //! Sessions on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::net::UdpSocket;
 
 use super::stage::{run, stage};
-use super::{Conntrack, Session, probe};
+use super::{Conntrack, Session, probe_features};
 use crate::model::{Family, Mark, MarkMask};
 
 const OURS: MarkMask = MarkMask(0x3f00);
@@ -88,11 +90,7 @@ fn one_session_is_marked_or_deleted() {
         }
         for session in all(&mut conntrack) {
             assert_eq!(session.mark.0 & OURS.0, 0x500, "{session:?}");
-            let others = if session.protocol == 17 {
-                0x1000_0000
-            } else {
-                0
-            };
+            let others = if session.protocol == 17 { 0x1000_0000 } else { 0 };
             assert_eq!(session.mark.0 & !OURS.0, others, "{session:?}");
         }
         let sessions = all(&mut conntrack);
@@ -100,10 +98,7 @@ fn one_session_is_marked_or_deleted() {
         assert!(sessions.iter().any(|s| s.protocol == 58), "{sessions:#?}");
         for session in &sessions {
             // Another entry with the same addresses and ports is left alone.
-            let other = Session {
-                id: session.id ^ 1,
-                ..session.clone()
-            };
+            let other = Session { id: session.id ^ 1, ..session.clone() };
             conntrack.delete(&other).unwrap();
         }
         assert_eq!(all(&mut conntrack).len(), sessions.len());
@@ -118,5 +113,5 @@ fn one_session_is_marked_or_deleted() {
 
 #[test]
 fn this_host_has_what_we_need() {
-    stage(|| assert_eq!(probe(), Ok(())));
+    stage(|| assert_eq!(probe_features(), Ok(())));
 }

@@ -1,5 +1,7 @@
 //! Notices on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use super::stage::{linux, plug_wan, run, stage};
@@ -9,12 +11,8 @@ use crate::model::{Family, RulePriority, TableId};
 
 /// A runtime on this thread, and so in its namespace.
 fn block_on<T>(play: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime
-        .unwrap_or_else(|error| panic!("{error}"))
-        .block_on(play)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap_or_else(|error| panic!("{error}")).block_on(play)
 }
 
 /// Waits until a notice fits; shows what came instead.

@@ -1,5 +1,7 @@
 //! Routes, rules, links and addresses on a real kernel.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -27,9 +29,7 @@ fn observe(linux: &mut Linux) -> Snapshot {
 }
 
 fn apply(linux: &mut Linux, step: Step) {
-    linux
-        .apply(&step)
-        .unwrap_or_else(|error| panic!("{error}: {error:?}"));
+    linux.apply(&step).unwrap_or_else(|error| panic!("{error}: {error:?}"));
 }
 
 fn route(destination: &str) -> Route {
@@ -51,7 +51,7 @@ fn routes() -> BTreeSet<Route> {
     let unreachable = |destination| Route {
         kind: RouteKind::Unreachable,
         device: None,
-        metric: u32::MAX - 1,
+        metric: u32::MAX,
         ..route(destination)
     };
     let full = |destination, gateway, source| Route {
@@ -76,16 +76,10 @@ fn routes() -> BTreeSet<Route> {
         route("192.0.2.0/24"),
         route("2001:db8::/64"),
         route("198.51.100.7/32"),
-        Route {
-            gateway: ip("2001:db8::1"),
-            ..route("198.51.100.8/32")
-        },
+        Route { gateway: ip("2001:db8::1"), ..route("198.51.100.8/32") },
         unreachable("0.0.0.0/0"),
         unreachable("::/0"),
-        Route {
-            table: TableId(10_063),
-            ..route("192.0.2.0/24")
-        },
+        Route { table: TableId(10_063), ..route("192.0.2.0/24") },
     ])
 }
 
@@ -121,16 +115,8 @@ fn a_route_changes_its_gateway_source_or_mtu_without_a_gap() {
         run("ip addr add 2001:db8::4/64 dev wan0 nodad");
         let mut linux = linux();
         for (destination, gateways, sources) in [
-            (
-                "0.0.0.0/0",
-                ["192.0.2.1", "192.0.2.3"],
-                ["192.0.2.2", "192.0.2.4"],
-            ),
-            (
-                "::/0",
-                ["2001:db8::1", "2001:db8::3"],
-                ["2001:db8::2", "2001:db8::4"],
-            ),
+            ("0.0.0.0/0", ["192.0.2.1", "192.0.2.3"], ["192.0.2.2", "192.0.2.4"]),
+            ("::/0", ["2001:db8::1", "2001:db8::3"], ["2001:db8::2", "2001:db8::4"]),
         ] {
             let variant = |gateway: usize, source: usize, mtu| Route {
                 gateway: ip(gateways[gateway]),
@@ -150,10 +136,8 @@ fn a_route_changes_its_gateway_source_or_mtu_without_a_gap() {
                 assert!(observe(&mut linux).ours.routes.contains(&pair[1]));
                 apply(&mut linux, Step::DeleteRoute(pair[0].clone()));
                 let seen = observe(&mut linux).ours.routes;
-                let left: Vec<_> = seen
-                    .iter()
-                    .filter(|r| r.destination == pair[1].destination)
-                    .collect();
+                let left: Vec<_> =
+                    seen.iter().filter(|r| r.destination == pair[1].destination).collect();
                 assert_eq!(left, [&pair[1]]);
             }
         }
@@ -184,10 +168,7 @@ fn routes_of_others_are_facts() {
             "198.51.101.0/24 via 192.0.2.3 dev wan0 table 254 proto 201",
             "192.0.2.0/24 dev wan0 table 254 src 192.0.2.2 proto 2",
         ] {
-            assert!(
-                facts.contains(&wanted.to_owned()),
-                "{wanted} not in {facts:#?}"
-            );
+            assert!(facts.contains(&wanted.to_owned()), "{wanted} not in {facts:#?}");
         }
         assert!(!facts.iter().any(|r| r.contains("table 255")), "{facts:#?}");
     });
@@ -245,36 +226,13 @@ fn rules() -> BTreeSet<Rule> {
             Family::V6 => "2001:db8::2/128",
         };
         all.extend([
-            Rule {
-                mark: mark(0),
-                suppress_prefix_length: Some(0),
-                ..rule(10_000, family, main)
-            },
-            Rule {
-                mark: mark(0x100),
-                ..rule(10_001, family, table)
-            },
-            Rule {
-                mark: mark(0x3f00),
-                ..rule(10_100, family, RuleAction::Unreachable)
-            },
-            Rule {
-                output: device("wan0"),
-                ..rule(10_200, family, table)
-            },
-            Rule {
-                source: Some(net(source)),
-                ..rule(10_201, family, table)
-            },
-            Rule {
-                input: device("wan0"),
-                ..rule(10_202, family, table)
-            },
-            Rule {
-                invert: true,
-                mark: mark(0),
-                ..rule(10_300, family, RuleAction::Unreachable)
-            },
+            Rule { mark: mark(0), suppress_prefix_length: Some(0), ..rule(10_000, family, main) },
+            Rule { mark: mark(0x100), ..rule(10_001, family, table) },
+            Rule { mark: mark(0x3f00), ..rule(10_100, family, RuleAction::Unreachable) },
+            Rule { output: device("wan0"), ..rule(10_200, family, table) },
+            Rule { source: Some(net(source)), ..rule(10_201, family, table) },
+            Rule { input: device("wan0"), ..rule(10_202, family, table) },
+            Rule { invert: true, mark: mark(0), ..rule(10_300, family, RuleAction::Unreachable) },
             rule(10_399, family, RuleAction::Lookup(TableId(10_063))),
         ]);
     }
@@ -325,12 +283,7 @@ fn rules_with_more_than_we_hold_say_so() {
         run("ip rule add pref 9999 proto 201 lookup 10001");
         run("ip rule add pref 10016 lookup 10001");
         let seen = observe(&mut linux());
-        let more: Vec<_> = seen
-            .ours
-            .rules
-            .iter()
-            .map(|r| (r.priority.0, r.has_more))
-            .collect();
+        let more: Vec<_> = seen.ours.rules.iter().map(|r| (r.priority.0, r.has_more)).collect();
         let expected = [true, true, true, true, true, false];
         assert_eq!(more, (10_010..).zip(expected).collect::<Vec<_>>());
         let foreign = |p| seen.facts.rules.iter().any(|r| r.priority.0 == p);
@@ -355,9 +308,7 @@ fn links_and_addresses_are_read() {
         let found = |address: &str| {
             let address = ip(address);
             let mut all = seen.facts.addresses.iter();
-            all.find(|a| Some(a.net.addr()) == address)
-                .cloned()
-                .unwrap()
+            all.find(|a| Some(a.net.addr()) == address).cloned().unwrap()
         };
         let first = found("192.0.2.2");
         assert_eq!(first.net, net("192.0.2.2/24"));
@@ -378,20 +329,16 @@ fn settings_are_those_of_this_namespace() {
     stage(|| {
         plug_wan();
         let key = |text: &str| SysctlKey(text.into());
-        let (set, gone) = (
-            key("net/ipv4/conf/wan0/rp_filter"),
-            key("net/ipv4/conf/gone0/rp_filter"),
-        );
+        let (set, gone) =
+            (key("net/ipv4/conf/wan0/rp_filter"), key("net/ipv4/conf/gone0/rp_filter"));
         let mut linux = linux();
-        linux.set_sysctl_interest(vec![set.clone(), gone.clone()]);
+        assert!(linux.set_sysctl_interest(vec![set.clone(), gone.clone()]));
+        assert!(!linux.set_sysctl_interest(vec![set.clone(), gone.clone()]));
         apply(&mut linux, Step::SetSysctl(set.clone(), "2".into()));
         let seen = observe(&mut linux).ours.sysctls;
         assert_eq!(seen.get(&set).map(String::as_str), Some("2"));
         assert!(!seen.contains_key(&gone));
         let error = linux.apply(&Step::SetSysctl(gone, "1".into())).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot set net.ipv4.conf.gone0.rp_filter to 1"
-        );
+        assert_eq!(error.to_string(), "cannot set net.ipv4.conf.gone0.rp_filter to 1");
     });
 }

@@ -56,8 +56,7 @@ impl Message {
     /// Bytes as they are.
     pub(super) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(ATTRIBUTE_LEN), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(ATTRIBUTE_LEN), 0);
         self.close_message();
     }
 
@@ -121,9 +120,7 @@ impl Message {
 
 /// The space that a written message takes; never 0.
 fn message_len(message: &[u8]) -> usize {
-    (u32_ne(message).unwrap_or(0) as usize)
-        .next_multiple_of(ATTRIBUTE_LEN)
-        .max(HEADER_LEN)
+    (u32_ne(message).unwrap_or(0) as usize).next_multiple_of(ATTRIBUTE_LEN).max(HEADER_LEN)
 }
 
 /// One message as it came from the kernel.
@@ -147,9 +144,7 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
     std::iter::from_fn(move || {
         let len = u32_ne(rest)? as usize;
         let message = rest.get(..len).filter(|_| len >= HEADER_LEN)?;
-        rest = rest
-            .get(len.next_multiple_of(ATTRIBUTE_LEN)..)
-            .unwrap_or_default();
+        rest = rest.get(len.next_multiple_of(ATTRIBUTE_LEN)..).unwrap_or_default();
         Some(Received {
             kind: u16_ne(&message[4..])?,
             flags: u16_ne(&message[6..])?,
@@ -162,15 +157,10 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
 
 /// The attributes in a body: type (without flags) and value. A torn end is left out.
 pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes)
-        .map_while(Result::ok)
-        .map(|attribute| {
-            let end = ATTRIBUTE_LEN + attribute.value_length();
-            (
-                attribute.kind(),
-                &attribute.into_inner()[ATTRIBUTE_LEN..end],
-            )
-        })
+    NlasIterator::new(bytes).map_while(Result::ok).map(|attribute| {
+        let end = ATTRIBUTE_LEN + attribute.value_length();
+        (attribute.kind(), &attribute.into_inner()[ATTRIBUTE_LEN..end])
+    })
 }
 
 /// The value of the first attribute of one type.

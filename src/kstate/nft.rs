@@ -99,6 +99,8 @@ pub enum SetData {
 pub enum FieldType {
     /// `ifname`, 16 bytes
     IfName,
+    /// The device of a route (`fib … oifname`), 16 bytes
+    RouteDevice,
     /// `mark`, 4 bytes in host order
     Mark,
     /// `ipv4_addr`
@@ -208,7 +210,9 @@ impl SetShape {
     ///
     /// Types that have no name of their own are given by an expression of that type.
     pub fn declaration(&self) -> String {
-        let unnamed = |field: &FieldType| matches!(field, FieldType::Slot | FieldType::Size);
+        let unnamed = |field: &FieldType| {
+            matches!(field, FieldType::Slot | FieldType::Size | FieldType::RouteDevice)
+        };
         let data: &[FieldType] = match &self.data {
             SetData::Value(fields) => fields,
             SetData::Nothing | SetData::Verdict => &[],
@@ -238,12 +242,14 @@ impl FieldType {
             FieldType::Port => "inet_service",
             FieldType::Protocol => "inet_proto",
             FieldType::Slot | FieldType::Size => "integer",
+            FieldType::RouteDevice => "string",
         }
     }
 
     fn expression(&self) -> &'static str {
         match self {
             FieldType::IfName => "oifname",
+            FieldType::RouteDevice => "fib daddr . mark oifname",
             FieldType::Mark => "meta mark",
             FieldType::Ipv4 => "ip daddr",
             FieldType::Ipv6 => "ip6 daddr",
@@ -255,9 +261,9 @@ impl FieldType {
     }
 
     /// Length in bytes, without padding.
-    pub fn len(self) -> usize {
+    pub fn width(self) -> usize {
         match self {
-            FieldType::IfName | FieldType::Ipv6 => 16,
+            FieldType::IfName | FieldType::RouteDevice | FieldType::Ipv6 => 16,
             FieldType::Mark | FieldType::Ipv4 | FieldType::Slot => 4,
             FieldType::Port | FieldType::Size => 2,
             FieldType::Protocol => 1,
@@ -273,7 +279,7 @@ impl FieldType {
             padded
         };
         match self {
-            FieldType::IfName => {
+            FieldType::IfName | FieldType::RouteDevice => {
                 let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
                 format!("\"{}\"", String::from_utf8_lossy(&bytes[..end]))
             }
@@ -297,7 +303,7 @@ pub fn render_fields(fields: &[FieldType], bytes: &[u8]) -> String {
     let mut rest = bytes;
     let mut texts = Vec::new();
     for field in fields {
-        let len = field.len().min(rest.len());
+        let len = field.width().min(rest.len());
         texts.push(field.text(&rest[..len]));
         let padded = if fields.len() > 1 { len.next_multiple_of(4) } else { len };
         rest = &rest[padded.min(rest.len())..];

@@ -182,7 +182,7 @@ mod tests {
         assert!(!meanwhile.values().any(|id| before.values().any(|old| old == id)));
         let mut remembered = memory(&before);
         remembered.extend(memory(&meanwhile));
-        assert_eq!(given_to(&[fiber.clone()], &remembered)[&fiber], before[&fiber]);
+        assert_eq!(given_to(std::slice::from_ref(&fiber), &remembered)[&fiber], before[&fiber]);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::model::Name;
 
 use super::finding::Findings;
-use super::text::{choices, nearest, shortened};
+use super::text::{all_of, nearest, shortened};
 use super::tree::{Kind, Node};
 
 /// A mapping whose keys are known words.
@@ -15,14 +15,14 @@ pub(super) struct Fields<'t> {
 }
 
 impl<'t> Fields<'t> {
-    /// Reads a mapping; unknown keys, keys used twice and keys without a value are findings.
+    /// Reads a mapping; unknown keys and keys used twice are findings.
     pub(super) fn read(
         node: Node<'t>,
         known: &'static [&'static str],
         out: &mut Findings,
     ) -> Option<Fields<'t>> {
         if node.kind() != Kind::Mapping {
-            let hint = format!("its keys are {}", choices(known.iter().copied()));
+            let hint = format!("its keys are {}", all_of(known.iter().copied()));
             out.error_with(
                 node,
                 format!("expected a block of keys, not {}", node.describe()),
@@ -87,14 +87,14 @@ fn unknown_key(key: Node<'_>, known: &'static [&'static str], out: &mut Findings
         "merge keys are not part of YAML 1.2: write the keys out".to_owned()
     } else {
         did_you_mean(text, known.iter().copied(), out)
-            .unwrap_or_else(|| format!("the keys here are {}", choices(known.iter().copied())))
+            .unwrap_or_else(|| format!("the keys here are {}", all_of(known.iter().copied())))
     };
     out.error_with(key, format!("unknown key `{}`", shortened(text)), hint);
 }
 
 fn twice(key: Node<'_>, earlier: Node<'_>, out: &mut Findings) {
     let (line, _) = earlier.key().place();
-    let message = format!("`{}` stands here twice", shortened(key.text().unwrap_or_default()));
+    let message = format!("duplicate key `{}`", shortened(key.text().unwrap_or_default()));
     out.error_with(key, message, format!("the first is in line {line}: keep one of them"));
 }
 
@@ -141,12 +141,14 @@ pub(super) fn name(node: Node<'_>, out: &mut Findings) -> Option<Name> {
     found
 }
 
-/// The items of a list, or the one value that stands for a list of one; an empty list is a finding.
+/// The items of a list, or the one value that stands for a list of one.
+pub(super) fn list_or_none(node: Node<'_>) -> Vec<Node<'_>> {
+    if node.kind() == Kind::Sequence { node.items().collect() } else { vec![node] }
+}
+
+/// The same where an empty list has no plain meaning: it is a finding.
 pub(super) fn list<'t>(node: Node<'t>, out: &mut Findings) -> Vec<Node<'t>> {
-    if node.kind() != Kind::Sequence {
-        return vec![node];
-    }
-    let items: Vec<Node<'t>> = node.items().collect();
+    let items = list_or_none(node);
     if items.is_empty() {
         out.error_with(node, "an empty list", "give it an entry, or remove the key");
     }

@@ -2,7 +2,7 @@
 
 use crate::model::{Lan, Name};
 
-use super::fields::{Fields, named};
+use super::fields::{Fields, list, named};
 use super::finding::Findings;
 use super::tree::{Kind, Node};
 use super::{net, scalar};
@@ -31,7 +31,8 @@ pub(super) fn read<'t>(node: Node<'t>, out: &mut Findings) -> Vec<(Lan, Fields<'
 fn lan(name: Name, fields: &Fields<'_>, out: &mut Findings) -> Option<Lan> {
     let interface = fields.required("interface", "name the network device: `interface: lan0`", out);
     let networks = fields.get("networks", out);
-    let networks = networks.map_or_else(Vec::new, |node| net::prefixes(node, out));
+    let networks = networks.map_or_else(Vec::new, |node| list(node, out));
+    let networks = networks.into_iter().filter_map(|item| net::network(item, out)).collect();
     Some(Lan {
         name,
         interface: interface.and_then(|node| scalar::interface(node, out))?,

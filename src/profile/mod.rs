@@ -6,6 +6,7 @@
 //! what only the whole site shows (`checks`, `cover`). A site comes out exactly when nothing was
 //! an error.
 
+mod check;
 mod checks;
 mod claims;
 mod cover;
@@ -29,11 +30,12 @@ mod tree;
 mod uplinks;
 mod url;
 
+#[cfg(test)]
+mod tests;
+
 pub use finding::{Finding, Severity, to_json};
 pub use render::render;
 pub use schema::schema;
-
-use std::collections::BTreeMap;
 
 use crate::model::{Balance, FastPath, Name, Site};
 
@@ -79,10 +81,15 @@ pub fn load(text: &str) -> Loaded {
 
 /// Reads a profile that may not even be text.
 pub fn load_bytes(bytes: &[u8]) -> Loaded {
+    let mut out = Findings::default();
+    // Too large is told before bad: a reader may have cut the file inside a character.
+    if bytes.len() > parse::LARGEST {
+        parse::too_large(&mut out);
+        return finish(None, out);
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) => load(text),
         Err(error) => {
-            let mut out = Findings::default();
             parse::not_text(bytes, error.valid_up_to(), &mut out);
             finish(None, out)
         }
@@ -116,9 +123,15 @@ fn site(root: Node<'_>, out: &mut Findings) -> Option<Site> {
 }
 
 fn version(top: &Fields<'_>, out: &mut Findings) {
-    let hint = "begin the file with `version: 1`";
-    if let Some(node) = top.required("version", hint, out) {
-        scalar::number(node, 1..=1, out);
+    let node = top.required("version", "begin the file with `version: 1`", out);
+    let Some((node, version)) =
+        node.and_then(|node| Some((node, scalar::number(node, 0..=u32::MAX, out)?)))
+    else {
+        return;
+    };
+    if version != 1 {
+        let message = format!("`{version}` is not a version of profiles that is read here");
+        out.error_with(node, message, "say `version: 1`");
     }
 }
 
@@ -148,7 +161,6 @@ fn sections<'t>(top: &Fields<'t>, names: &Names, out: &mut Findings) -> Sections
 fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findings) -> Site {
     let name = top.get("site", out).and_then(|node| site_name(node, out));
     let probes = top.get("probes", out).map(|node| probes::read(node, out));
-    let mut probes = probes.unwrap_or_default();
     let firewall = top.get("firewall", out).and_then(|n| settings::firewall(n, names, out));
     let routing = top.get("routing", out).and_then(|node| settings::routing(node, out));
     let fast_path = top.get("fast-path", out).and_then(|n| settings::fast_path(n, out));
@@ -156,17 +168,18 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
     let api = top.get("api", out).and_then(|node| settings::api(node, out));
     let fast_path = fast_path.unwrap_or_default();
     let without_engine = without_engine(top, &all, fast_path);
-    probes.extend(all.uplinks.probes.into_iter().map(|probe| (probe.name.clone(), probe)));
-    let groups: BTreeMap<_, _> =
-        all.groups.into_iter().map(|(name, (group, _))| (name, group)).collect();
+    let inline = all.uplinks.probes.into_iter();
+    let mut probes = probes.unwrap_or_default();
+    probes.extend(inline.map(|probe| (probe.name.clone(), probe)));
+    let groups = all.groups.into_iter();
     Site {
         name: name.unwrap_or_else(|| "homing".to_owned()),
         uplinks: all.uplinks.uplinks,
-        lans: all.lans.into_iter().map(|(lan, _)| lan).collect(),
-        policies: all.policies.into_iter().map(|(policy, _)| policy).collect(),
+        lans: firsts(all.lans),
+        policies: firsts(all.policies),
         probes,
-        groups,
-        services: all.services.into_iter().map(|(service, _)| service).collect(),
+        groups: groups.map(|(name, (group, _))| (name, group)).collect(),
+        services: firsts(all.services),
         helpers: helpers.unwrap_or_default(),
         firewall: firewall.unwrap_or_default(),
         marks: all.marks.map(|(layout, _)| layout).unwrap_or_default(),
@@ -175,6 +188,11 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
         api: api.unwrap_or_default(),
         without_engine,
     }
+}
+
+/// What was read, without its places.
+fn firsts<T, P>(list: Vec<(T, P)>) -> Vec<T> {
+    list.into_iter().map(|(value, _)| value).collect()
 }
 
 fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {

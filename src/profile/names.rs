@@ -6,7 +6,7 @@ use crate::model::Name;
 
 use super::fields::did_you_mean;
 use super::finding::Findings;
-use super::text::choices;
+use super::text::all_of;
 use super::tree::Node;
 
 /// Every name that may be referred to.
@@ -37,10 +37,10 @@ pub(super) fn reference(
     }
     let known = || names.iter().map(Name::as_str);
     let hint = did_you_mean(text, known(), out).unwrap_or_else(|| match names.len() {
-        0 => format!("the profile has no {what}s"),
-        1 => format!("the only {what} is {}", choices(known())),
-        _ => format!("the {what}s are {}", choices(known().take(21))),
+        0 => format!("the profile names no {what}s"),
+        1 => format!("the only {what} is {}", all_of(known())),
+        _ => format!("the {what}s are {}", all_of(known().take(21))),
     });
-    out.error_with(node, format!("there is no {what} {}", node.describe()), hint);
+    out.error_with(node, format!("unknown {what} {}", node.describe()), hint);
     None
 }

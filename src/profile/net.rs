@@ -59,6 +59,31 @@ pub(super) fn prefix(node: Node<'_>, out: &mut Findings) -> Option<IpNet> {
     None
 }
 
+/// A prefix that belongs to somebody: not every address there is.
+pub(super) fn network(node: Node<'_>, out: &mut Findings) -> Option<IpNet> {
+    let net = prefix(node, out)?;
+    if net.prefix_len() > 0 {
+        return Some(net);
+    }
+    let hint = "name the networks that are there";
+    out.error_with(node, format!("`{net}` is every address"), hint);
+    None
+}
+
+/// The address of one host.
+pub(super) fn host(node: Node<'_>, out: &mut Findings) -> Option<IpAddr> {
+    let address = address(node, out)?;
+    let what = match address {
+        _ if address.is_unspecified() => "no address",
+        _ if address.is_loopback() => "this machine",
+        _ if address.is_multicast() => "a multicast group",
+        IpAddr::V4(v4) if v4.is_broadcast() => "a broadcast address",
+        _ => return Some(address),
+    };
+    out.error_with(node, format!("`{address}` is {what}"), "the address of one host is needed");
+    None
+}
+
 /// A prefix, or an address as the prefix of that host.
 pub(super) fn parse_prefix(text: &str) -> Option<IpNet> {
     match text.parse::<IpAddr>() {
@@ -69,8 +94,7 @@ pub(super) fn parse_prefix(text: &str) -> Option<IpNet> {
 
 /// One prefix or a list of them.
 pub(super) fn prefixes(node: Node<'_>, out: &mut Findings) -> Vec<IpNet> {
-    let items = list(node, out);
-    items.into_iter().filter_map(|item| prefix(item, out)).collect()
+    list(node, out).into_iter().filter_map(|item| prefix(item, out)).collect()
 }
 
 /// An address and a port.

@@ -1,14 +1,18 @@
 //! YAML text → [`Tree`]: events of the parser, syntax errors, and what YAML allows but a profile does not.
+//!
+//! The parser is the one under `serde_yaml`, used by its events: deserialising with serde would end
+//! at the first mistake and could not say which key it is about.
 
 use std::collections::HashMap;
 
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, options};
 
 use super::finding::Findings;
+use super::text::lines;
 use super::tree::{Entry, EntryKind, Tree};
 
 /// Largest file, in bytes.
-const LARGEST: usize = 4 << 20;
+pub(super) const LARGEST: usize = 4 << 20;
 /// Most nodes, each alias counted with all that it stands for.
 const MOST_NODES: u64 = 2_000_000;
 /// Deepest nesting; the deepest key of a profile stands at 9.
@@ -17,7 +21,7 @@ const DEEPEST: usize = 64;
 /// Parses one document; every reason why there is none is a finding.
 pub(super) fn parse<'s>(text: &'s str, out: &mut Findings) -> Option<Tree<'s>> {
     if text.len() > LARGEST {
-        out.error_at((1, 1), "the file is larger than 4 MB", None);
+        too_large(out);
         return None;
     }
     let mut builder = Builder::new(text);
@@ -294,7 +298,7 @@ fn number(value: usize) -> u32 {
 fn tabs_in_indentation(text: &str, blocks: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let mut blocks = blocks.iter().peekable();
     let mut found = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
+    for (number, line) in (1..).zip(lines(text)) {
         while blocks.next_if(|&&(_, last)| last < number).is_some() {}
         let in_block = blocks.peek().is_some_and(|&&(first, _)| first < number);
         let content = line.trim_start_matches([' ', '\t']);
@@ -305,6 +309,12 @@ fn tabs_in_indentation(text: &str, blocks: &[(usize, usize)]) -> Vec<(usize, usi
         }
     }
     found
+}
+
+/// Reports a file over [`LARGEST`].
+pub(super) fn too_large(out: &mut Findings) {
+    let hint = "networks that border on each other can be written as one";
+    out.error_at((1, 1), "the file is larger than 4 MB", Some(hint));
 }
 
 /// Reports bytes that are no text; `good` is how many before the first bad one are.

@@ -8,7 +8,7 @@ use crate::model::{
     Balance, Family, Match, Name, Persistence, PersistenceKey, Policy, WhenAllDown,
 };
 
-use super::fields::{self, Fields, list};
+use super::fields::{self, Fields, list, list_or_none};
 use super::finding::Findings;
 use super::names::{Names, reference};
 use super::tree::{Kind, Node};
@@ -58,7 +58,7 @@ pub(super) fn read<'t>(
         scalar::expected(node, "a list of policies", hint, out);
         return Vec::new();
     }
-    let items = list(node, out);
+    let items = list_or_none(node);
     if items.len() > MOST {
         let message = format!("{} policies are more than {MOST}", items.len());
         out.error_with(node.key(), message, "give policies with the same members one `match`");
@@ -70,7 +70,7 @@ pub(super) fn read<'t>(
             continue;
         };
         if let Some(earlier) = seen.get(&policy.name) {
-            let message = format!("a second policy `{}`", policy.name);
+            let message = format!("duplicate policy `{}`", policy.name);
             let hint = format!(
                 "the first is in line {}: give one of them another name",
                 earlier.place().0
@@ -97,7 +97,7 @@ fn policy(node: Node<'_>, names: &Names, uplinks: &[Name], out: &mut Findings) -
     let persistence = persistence.and_then(|n| self::persistence(n, out));
     let evacuate_after = evacuate.and_then(|n| evacuate_after(n, out));
     let when_all_down =
-        when_all_down.and_then(|n| scalar::choice(n, "what to do", WHEN_ALL_DOWN, out));
+        when_all_down.and_then(|n| scalar::choice(n, "one of the ways out", WHEN_ALL_DOWN, out));
     Some(Policy {
         name: name?,
         matches: matches.unwrap_or_default(),

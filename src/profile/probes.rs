@@ -109,7 +109,7 @@ fn target(node: Node<'_>, out: &mut Findings) -> Option<Target> {
     let kind = one_kind(&fields, TARGET_KINDS, out)?;
     let value = fields.get(kind, out)?;
     match kind {
-        "icmp" => net::address(value, out).map(Target::Icmp),
+        "icmp" => net::host(value, out).map(Target::Icmp),
         "tcp" => net::socket(value, out).map(Target::Tcp),
         "dns" => dns(value, out),
         _ => http(value, kind == "https", out),
@@ -136,7 +136,7 @@ fn dns(node: Node<'_>, out: &mut Findings) -> Option<Target> {
     let fields = Fields::read(node, &["server", "query"], out)?;
     let server = fields.required("server", "the resolver's address", out);
     let query = fields.required("query", "the name to ask for: `query: example.com`", out);
-    let server = server.and_then(|node| net::address(node, out));
+    let server = server.and_then(|node| net::host(node, out));
     let query = query.and_then(|node| host_name(node, out));
     Some(Target::Dns { server: server?, query: query? })
 }

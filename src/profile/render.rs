@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::finding::Finding;
+use super::text::lines;
 
 /// Most findings that are printed.
 const MOST: usize = 100;
@@ -11,11 +12,11 @@ const WIDEST: usize = 100;
 
 /// Writes findings as `homing check` prints them: the first 100, then how many more.
 pub fn render(findings: &[Finding], file: &str, text: &str) -> String {
-    let starts: Vec<&str> = text.lines().collect();
+    let all: Vec<&str> = lines(text).collect();
     let mut out = String::new();
     for finding in findings.iter().take(MOST) {
         // Writing to a string cannot fail.
-        let _ = one(&mut out, finding, file, &starts);
+        let _ = one(&mut out, finding, file, &all);
     }
     if let Some(more @ 1..) = findings.len().checked_sub(MOST) {
         let _ = writeln!(out, "… and {more} more");

@@ -36,7 +36,11 @@ pub(super) fn boolean(node: Node<'_>, out: &mut Findings) -> Option<bool> {
         "no" | "off" | "n" | "0" | "false" => "say `false`",
         _ => "say `true` or `false`",
     };
-    expected(node, "`true` or `false`", hint, out);
+    if hint == "remove the quotes" {
+        out.error_with(node, format!("`\"{text}\"` is text, not a boolean"), hint);
+    } else {
+        expected(node, "`true` or `false`", hint, out);
+    }
     None
 }
 
@@ -224,6 +228,11 @@ pub(super) fn share(node: Node<'_>, out: &mut Findings) -> Option<Share> {
 /// The name of a network device.
 pub(super) fn interface(node: Node<'_>, out: &mut Findings) -> Option<IfName> {
     let text = node.text().filter(|_| node.kind() == Kind::Scalar && !node.is_null());
+    if text == Some("lo") {
+        let hint = "name the device that the link or network is behind";
+        out.error_with(node, "`lo` is this machine itself", hint);
+        return None;
+    }
     let found = text.and_then(|text| IfName::new(text).ok());
     if found.is_none() {
         let hint = "1 to 15 of A-Z, a-z, 0-9, `_`, `.`, `@` and `-`, as `ip link` shows it";

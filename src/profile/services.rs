@@ -102,7 +102,7 @@ fn virtual_of(node: Node<'_>, names: &Names, out: &mut Findings) -> Option<Virtu
     let fields = Fields::read(node, &["address", "on"], out)?;
     let address = fields.required("address", "`{ address: 203.0.113.10, on: fiber }`", out);
     let on = fields.required("on", "the uplink: `{ address: 203.0.113.10, on: fiber }`", out);
-    let address = address.and_then(|node| net::address(node, out));
+    let address = address.and_then(|node| net::host(node, out));
     let on = on.and_then(|node| reference(node, "uplink", &names.uplinks, out));
     Some(Virtual::Address { address: address?, on: on? })
 }

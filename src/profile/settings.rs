@@ -8,10 +8,10 @@ use crate::model::{
     MarkMask, Routing,
 };
 
-use super::fields::{Fields, list};
+use super::fields::{Fields, list_or_none};
 use super::finding::Findings;
 use super::names::{Names, reference};
-use super::tree::{Kind, Node};
+use super::tree::Node;
 use super::{net, scalar};
 
 pub(super) const FIREWALL_KEYS: &[&str] = &["forward", "input", "allow"];
@@ -36,7 +36,7 @@ pub(super) fn firewall(node: Node<'_>, names: &Names, out: &mut Findings) -> Opt
     let input = fields.get("input", out).and_then(|n| scalar::choice(n, what, &input, out));
     let mut allowed = Vec::new();
     if let Some(node) = fields.get("allow", out) {
-        for item in list(node, out) {
+        for item in list_or_none(node) {
             allowed.extend(allow(item, names, out));
         }
     }
@@ -100,7 +100,7 @@ pub(super) fn fast_path(node: Node<'_>, out: &mut Findings) -> Option<FastPath> 
 
 /// Reads `helpers`.
 pub(super) fn helpers(node: Node<'_>, out: &mut Findings) -> Vec<Helper> {
-    let items = list(node, out);
+    let items = list_or_none(node);
     items.into_iter().filter_map(|item| helper(item, out)).collect()
 }
 
@@ -127,11 +127,9 @@ fn listen(fields: &Fields<'_>, out: &mut Findings) -> Vec<std::net::SocketAddr> 
     let Some(node) = fields.get("listen", out) else {
         return Vec::new();
     };
-    // `[]` is the default written out.
-    let items = if node.kind() == Kind::Sequence { node.items().collect() } else { vec![node] };
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for item in items {
+    for item in list_or_none(node) {
         let Some(socket) = net::socket(item, out) else {
             continue;
         };

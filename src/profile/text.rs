@@ -42,12 +42,27 @@ pub(super) fn nearest<'c>(
 
 /// "`a`, `b` or `c`", cut after a dozen.
 pub(super) fn choices<'c>(candidates: impl IntoIterator<Item = &'c str>) -> String {
+    joined(candidates, "or")
+}
+
+/// "`a`, `b` and `c`", cut after a dozen.
+pub(super) fn all_of<'c>(candidates: impl IntoIterator<Item = &'c str>) -> String {
+    joined(candidates, "and")
+}
+
+fn joined<'c>(candidates: impl IntoIterator<Item = &'c str>, word: &str) -> String {
     let quoted: Vec<String> =
         candidates.into_iter().map(|candidate| format!("`{candidate}`")).collect();
     match quoted.as_slice() {
         [] => "nothing".to_owned(),
         [one] => one.clone(),
         many if many.len() > 20 => format!("{}, …", many.get(..12).unwrap_or(many).join(", ")),
-        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+        [most @ .., last] => format!("{} {word} {last}", most.join(", ")),
     }
+}
+
+/// The lines as YAML counts them: a carriage return alone ends one too.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let strip = |line| str::strip_suffix(line, '\r').unwrap_or(line);
+    text.split('\n').flat_map(move |line| strip(line).split('\r'))
 }

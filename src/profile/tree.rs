@@ -47,7 +47,7 @@ pub(super) struct Entry {
     pub(super) until: u32,
 }
 
-/// A parsed document. Never empty.
+/// A parsed document; without entries when the text holds none.
 #[derive(Debug)]
 pub(super) struct Tree<'s> {
     pub(super) entries: Vec<Entry>,
@@ -108,9 +108,10 @@ impl<'t> Node<'t> {
         )
     }
 
-    /// Whether nothing was written, or `~` or `null`.
+    /// Whether nothing was written (not even a document), or `~` or `null`.
     pub(super) fn is_null(self) -> bool {
-        self.is_plain() && matches!(self.text(), Some("" | "~" | "null" | "Null" | "NULL"))
+        self.entry().is_none()
+            || self.is_plain() && matches!(self.text(), Some("" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// What it is, in words for a message.

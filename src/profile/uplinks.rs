@@ -2,9 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::model::{Bandwidth, Family, Gateway, Name, NatMode, Probe, Uplink, UplinkId};
 
-use super::fields::{Fields, named};
+use super::fields::{Fields, list_or_none, named};
 use super::finding::Findings;
 use super::names::{Names, reference};
 use super::tree::{Kind, Node};
@@ -68,38 +70,50 @@ fn uplink(
     inline: &mut Vec<Probe>,
     out: &mut Findings,
 ) -> Option<Uplink> {
-    let interface = fields.required("interface", "name the network device: `interface: wan0`", out);
-    let gateway = fields.get("gateway", out);
-    let gateway6 = fields.get("gateway6", out);
-    let bandwidth = fields.get("bandwidth", out);
-    let weight = fields.get("weight", out);
-    let nat = fields.get("nat", out);
-    let prefixes = fields.get("prefixes", out);
-    let metered = fields.get("metered", out);
-    // Which ids fit is known only with the marks: see `checks`.
-    let id = fields.get("id", out);
-    let probe = probe(&name, fields, names, inline, out);
-    let gateway = gateway.and_then(|node| gateway_of(node, Family::V4, out));
-    let gateway6 = gateway6.and_then(|node| gateway_of(node, Family::V6, out));
-    let uplink = Uplink {
-        interface: interface.and_then(|node| scalar::interface(node, out))?,
-        gateway: gateway.unwrap_or_default(),
-        gateway6: gateway6.unwrap_or_default(),
-        bandwidth: bandwidth.and_then(|node| bandwidth_of(node, out)),
-        weight: weight.and_then(|node| scalar::number(node, 0..=MOST_WEIGHT, out)),
-        probe,
-        nat: nat
-            .and_then(|node| scalar::choice(node, "a kind of translation", NAT, out))
-            .unwrap_or_default(),
-        prefixes: prefixes.map_or_else(Vec::new, |node| net::prefixes(node, out)),
-        metered: metered.and_then(|node| scalar::boolean(node, out)).unwrap_or_default(),
-        id: id
-            .and_then(|node| scalar::number(node, 1..=62, out))
-            .and_then(|number| u8::try_from(number).ok())
-            .map(UplinkId),
-        name,
+    let hint = "name the network device: `interface: wan0`";
+    let interface = fields.required("interface", hint, out);
+    let interface = interface.and_then(|node| scalar::interface(node, out));
+    let mut gateway = |key: &str, family| {
+        let node = fields.get(key, out)?;
+        gateway_of(node, family, out)
     };
-    Some(uplink)
+    let gateways = [("gateway", Family::V4), ("gateway6", Family::V6)];
+    let [gateway, gateway6] =
+        gateways.map(|(key, family)| gateway(key, family).unwrap_or_default());
+    let bandwidth = fields.get("bandwidth", out).and_then(|n| bandwidth_of(n, out));
+    let weight = fields.get("weight", out);
+    let weight = weight.and_then(|node| scalar::number(node, 0..=MOST_WEIGHT, out));
+    let nat = fields.get("nat", out);
+    let nat = nat.and_then(|node| scalar::choice(node, "a kind of translation", NAT, out));
+    let prefixes = fields.get("prefixes", out).map(|node| networks(node, out));
+    let metered = fields.get("metered", out).and_then(|node| scalar::boolean(node, out));
+    let id = fields.get("id", out).and_then(|node| id_of(node, out));
+    let probe = probe(&name, fields, names, inline, out);
+    Some(Uplink {
+        name,
+        interface: interface?,
+        gateway,
+        gateway6,
+        bandwidth,
+        weight,
+        probe,
+        nat: nat.unwrap_or_default(),
+        prefixes: prefixes.unwrap_or_default(),
+        metered: metered.unwrap_or_default(),
+        id,
+    })
+}
+
+/// Networks of ours; `[]` is the default written out.
+fn networks(node: Node<'_>, out: &mut Findings) -> Vec<IpNet> {
+    let items = list_or_none(node).into_iter();
+    items.filter_map(|item| net::network(item, out)).collect()
+}
+
+/// Whether the id fits the marks, and whether it is the only one, is for `checks`.
+fn id_of(node: Node<'_>, out: &mut Findings) -> Option<UplinkId> {
+    let number = scalar::number(node, 1..=62, out)?;
+    u8::try_from(number).ok().map(UplinkId)
 }
 
 fn gateway_of(node: Node<'_>, family: Family, out: &mut Findings) -> Option<Gateway> {
@@ -116,7 +130,7 @@ fn gateway_of(node: Node<'_>, family: Family, out: &mut Findings) -> Option<Gate
         return None;
     };
     if Family::of(address) == family {
-        return Some(Gateway::Address(address));
+        return net::host(node, out).map(Gateway::Address);
     }
     let (is, key) = match family {
         Family::V4 => ("IPv6", "gateway6"),

@@ -163,17 +163,12 @@ pub(super) fn session(body: &[u8]) -> Option<Session> {
 }
 
 fn tcp(info: &[u8]) -> Option<u8> {
-    attribute(attribute(info, attr::INFO_TCP)?, attr::TCP_STATE)?
-        .first()
-        .copied()
+    attribute(attribute(info, attr::INFO_TCP)?, attr::TCP_STATE)?.first().copied()
 }
 
 fn direction(counters: &[u8]) -> Direction {
     let number = |kind| attribute(counters, kind).and_then(u64_be).unwrap_or(0);
-    Direction {
-        packets: number(attr::COUNTER_PACKETS),
-        bytes: number(attr::COUNTER_BYTES),
-    }
+    Direction { packets: number(attr::COUNTER_PACKETS), bytes: number(attr::COUNTER_BYTES) }
 }
 
 /// The protocol's number, and addresses and ports.
@@ -199,23 +194,13 @@ fn tuple(value: &[u8]) -> Option<(u8, Tuple)> {
         }
     }
     let (src, dst) = (src?, dst?);
-    Some((
-        protocol,
-        Tuple {
-            src,
-            dst,
-            sport,
-            dport,
-        },
-    ))
+    Some((protocol, Tuple { src, dst, sport, dport }))
 }
 
 fn address(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => value.first_chunk::<4>().map(|octets| (*octets).into()),
-        _ => value
-            .first_chunk::<16>()
-            .map(|octets| Ipv6Addr::from(*octets).into()),
+        _ => value.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into()),
     }
 }
 
@@ -262,4 +247,45 @@ fn write_ports(message: &mut Message, protocol: u8, tuple: &Tuple) {
     message.attribute(id, &tuple.sport.to_be_bytes());
     message.attribute(kind, &[type_byte]);
     message.attribute(code, &[code_byte]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Direction, Session, Tuple, session};
+    use crate::kernel::stage::captured;
+    use crate::model::{Family, Mark};
+
+    #[test]
+    fn an_entry_is_read_whole() {
+        // Linux 6.18: one datagram from 127.0.0.1:2001 to :1001
+        let body = captured(
+            "020000003400018014000180080001007f000001080002007f0000011c0002800500010011000000
+             0600020007d100000600030003e900003400028014000180080001007f000001080002007f000001
+             1c00028005000100110000000600020003e900000600030007d10000080003000000000808000800
+             1000010008000c00495fc0f708000b0000000001080007000000001e1c0009800c00010000000000
+             000000010c000200000000000000001d1c000a800c00010000000000000000000c00020000000000
+             00000000",
+        );
+        let local = std::net::IpAddr::from([127, 0, 0, 1]);
+        let tuple = |sport, dport| Tuple { src: local, dst: local, sport, dport };
+        let expected = Session {
+            family: Family::V4,
+            protocol: 17,
+            mark: Mark(0x1000_0100),
+            status: Session::CONFIRMED,
+            timeout_s: 30,
+            orig: tuple(2001, 1001),
+            reply: tuple(1001, 2001),
+            sent: Direction { packets: 1, bytes: 29 },
+            received: Direction::default(),
+            tcp_state: None,
+            id: 0x495f_c0f7,
+            zone: 0,
+        };
+        assert_eq!(session(&body), Some(expected));
+        for end in 0..body.len() {
+            // Torn input may be less, but never stops us.
+            let _ = session(&body[..end]);
+        }
+    }
 }

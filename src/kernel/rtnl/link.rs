@@ -47,3 +47,36 @@ pub(super) fn decode(body: &[u8]) -> Option<(IfName, Link)> {
     };
     Some((name?, link))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::wire::messages;
+    use super::{Message, decode, libc};
+
+    /// A link with these flags, whose driver says it has carrier.
+    fn link(name: &str, flags: libc::c_int) -> Vec<u8> {
+        let mut message = Message::new(libc::RTM_NEWLINK, 0);
+        message.raw(&[0, 0, 1, 0, 9, 0, 0, 0]);
+        message.raw(&flags.to_ne_bytes());
+        message.raw(&[0; 4]);
+        message.attribute_text(libc::IFLA_IFNAME, name);
+        message.attribute(super::CARRIER, &[1]);
+        message.finish(1)
+    }
+
+    #[test]
+    fn a_link_that_is_down_has_no_carrier() {
+        for (flags, expected) in [(libc::IFF_UP, true), (libc::IFF_POINTOPOINT, false)] {
+            let bytes = link("wan0", flags);
+            let found = messages(&bytes).find_map(|message| decode(message.body));
+            let found = found.map(|(name, link)| (name.to_string(), link.index, link.carrier));
+            assert_eq!(found, Some(("wan0".to_owned(), 9, expected)));
+        }
+    }
+
+    #[test]
+    fn a_name_that_could_break_a_script_is_no_link() {
+        let bytes = link("a\";drop", libc::IFF_UP);
+        assert_eq!(messages(&bytes).find_map(|message| decode(message.body)), None);
+    }
+}

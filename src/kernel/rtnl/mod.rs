@@ -50,10 +50,8 @@ impl Rtnl {
 
     /// Every device whose name fits [`IfName`]. Its carrier is the one of now.
     pub(super) fn links(&mut self) -> Result<BTreeMap<IfName, Link>, KernelError> {
-        let links = self
-            .channel
-            .dump(&link::request(), link::decode)
-            .map_err(KernelError::ReadLinks)?;
+        let links =
+            self.channel.dump(&link::request(), link::decode).map_err(KernelError::ReadLinks)?;
         Ok(links.into_iter().collect())
     }
 
@@ -64,9 +62,7 @@ impl Rtnl {
             let message = readable("address", AddressMessage::parse(body))?;
             address::decode(&message, names)
         };
-        self.channel
-            .dump(&request, decode)
-            .map_err(KernelError::ReadAddresses)
+        self.channel.dump(&request, decode).map_err(KernelError::ReadAddresses)
     }
 
     /// Every route of one family, but those of the table `local` and cached ones.
@@ -80,8 +76,7 @@ impl Rtnl {
             let message = readable("route", RouteMessage::parse(body))?;
             Some(route::decode(&message, names))
         };
-        self.channel
-            .dump(&request, decode)
+        if_family_exists(self.channel.dump(&request, decode))
             .map(|routes| routes.into_iter().flatten().collect())
             .map_err(|source| KernelError::ReadRoutes { family, source })
     }
@@ -89,17 +84,11 @@ impl Rtnl {
     /// Every rule of one family.
     pub(super) fn rules(&mut self, family: Family) -> Result<Vec<Rule>, KernelError> {
         let mut message = RuleMessage::default();
-        message.header = RuleHeader {
-            family: address_family(family),
-            ..RuleHeader::default()
-        };
+        message.header = RuleHeader { family: address_family(family), ..RuleHeader::default() };
         let request = Message::new(libc::RTM_GETRULE, 0).body(&message);
         let decode = |body: &[u8]| rule::decode(&readable("rule", RuleMessage::parse(body))?);
-        match self.channel.dump(&request, decode) {
-            // A kernel without this family.
-            Err(error) if error.is(&[Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP]) => Ok(Vec::new()),
-            other => other.map_err(|source| KernelError::ReadRules { family, source }),
-        }
+        if_family_exists(self.channel.dump(&request, decode))
+            .map_err(|source| KernelError::ReadRules { family, source })
     }
 
     /// Adds a route; one that is there already is fine.
@@ -109,10 +98,7 @@ impl Rtnl {
     /// one at once, IPv6 both until then.)
     pub(super) fn add_route(&mut self, route: &Route) -> Result<(), KernelError> {
         self.try_add_route(route)
-            .map_err(|source| KernelError::AddRoute {
-                route: Box::new(route.clone()),
-                source,
-            })
+            .map_err(|source| KernelError::AddRoute { route: Box::new(route.clone()), source })
     }
 
     fn try_add_route(&mut self, route: &Route) -> Result<(), RouteError> {
@@ -141,10 +127,7 @@ impl Rtnl {
         let Ok(body) = route::encode(route) else {
             return Ok(());
         };
-        let fail = |source| KernelError::DeleteRoute {
-            route: Box::new(route.clone()),
-            source,
-        };
+        let fail = |source| KernelError::DeleteRoute { route: Box::new(route.clone()), source };
         if !self.twins(route).map_err(fail)?.contains(route) {
             return Ok(());
         }
@@ -183,10 +166,8 @@ impl Rtnl {
         let message = Message::new(libc::RTM_NEWRULE, CREATE | EXCL).body(&rule::encode(rule));
         match self.channel.request(message) {
             Err(error) if error.is(&[Errno::EEXIST]) => Ok(()),
-            other => other.map_err(|source| KernelError::AddRule {
-                rule: Box::new(rule.clone()),
-                source,
-            }),
+            other => other
+                .map_err(|source| KernelError::AddRule { rule: Box::new(rule.clone()), source }),
         }
     }
 
@@ -202,10 +183,8 @@ impl Rtnl {
         let message = Message::new(libc::RTM_DELRULE, 0).body(&rule::encode(rule));
         match self.channel.request(message) {
             Err(error) if error.is(&[Errno::ENOENT, Errno::ESRCH]) => Ok(()),
-            other => other.map_err(|source| KernelError::DeleteRule {
-                rule: Box::new(rule.clone()),
-                source,
-            }),
+            other => other
+                .map_err(|source| KernelError::DeleteRule { rule: Box::new(rule.clone()), source }),
         }
     }
 }
@@ -228,10 +207,16 @@ fn address_family(family: Family) -> AddressFamily {
     }
 }
 
+/// A kernel may lack a family; then it has none of its objects.
+fn if_family_exists<T>(dumped: Result<Vec<T>, NetlinkError>) -> Result<Vec<T>, NetlinkError> {
+    match dumped {
+        Err(error) if error.is(&[Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP]) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
 /// A message that this version of the decoder does not understand can only be somebody else's;
 /// it must not keep us from seeing the rest.
 fn readable<T>(what: &str, message: Result<T, DecodeError>) -> Option<T> {
-    message
-        .inspect_err(|error| tracing::warn!("{what} left out, cannot decode it: {error}"))
-        .ok()
+    message.inspect_err(|error| tracing::warn!("{what} left out, cannot decode it: {error}")).ok()
 }

@@ -42,10 +42,7 @@ pub(super) fn decode(message: &RouteMessage, names: &Names) -> Vec<Route> {
     let Some(mut route) = without_hop(message) else {
         return Vec::new();
     };
-    let mut single = Hop {
-        onlink: header.flags.contains(RouteFlags::Onlink),
-        ..Hop::default()
-    };
+    let mut single = Hop { onlink: header.flags.contains(RouteFlags::Onlink), ..Hop::default() };
     let mut hops = Vec::new();
     for attribute in &message.attributes {
         match attribute {
@@ -67,9 +64,7 @@ pub(super) fn decode(message: &RouteMessage, names: &Names) -> Vec<Route> {
     if hops.is_empty() {
         hops.push(single);
     }
-    hops.into_iter()
-        .map(|hop| with_hop(route.clone(), &hop, names))
-        .collect()
+    hops.into_iter().map(|hop| with_hop(route.clone(), &hop, names)).collect()
 }
 
 /// What the header says; `None` for a cached route or one of another family.
@@ -125,10 +120,7 @@ fn with_hop(route: Route, hop: &Hop, names: &Names) -> Route {
     let has_device = route.kind != RouteKind::Unreachable;
     Route {
         gateway: hop.gateway,
-        device: hop
-            .device
-            .filter(|_| has_device)
-            .and_then(|index| names.get(&index).cloned()),
+        device: hop.device.filter(|_| has_device).and_then(|index| names.get(&index).cloned()),
         onlink: hop.onlink,
         ..route
     }
@@ -210,5 +202,39 @@ fn gateway_attribute(family: Family, gateway: IpAddr) -> RouteAttribute {
     match gateway {
         IpAddr::V6(v6) if family == Family::V4 => RouteAttribute::Via(RouteVia::Inet6(v6)),
         other => RouteAttribute::Gateway(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Parseable;
+    use netlink_packet_route::route::RouteMessage;
+
+    use super::super::Names;
+    use crate::kernel::stage::captured;
+    use crate::model::IfName;
+
+    #[test]
+    fn a_multipath_route_is_one_route_for_each_next_hop() {
+        // Linux 6.18: ip route add 198.51.100.0/24 table 10001 proto 201 metric 7 src 192.0.2.2
+        //             mtu lock 1400 nexthop via 192.0.2.1 weight 2
+        //             nexthop via 203.0.113.1 dev wan0 onlink
+        let body = captured(
+            "02180000fcc900010000000008000f001127000008000100c6336400080006000700000014000800
+             08000100040000000800020078050000 08000700c0000202 24000900
+             100000010300000008000500c0000201 100004000300000008000500cb007101",
+        );
+        let names: Names = IfName::new("wan0").map(|name| (3, name)).into_iter().collect();
+        let message = RouteMessage::parse(body.as_slice());
+        let routes = message.map_or(Vec::new(), |m| super::decode(&m, &names));
+        let shown: Vec<_> = routes.iter().map(ToString::to_string).collect();
+        let rest = "dev wan0 table 10001 src 192.0.2.2 metric 7 mtu 1400";
+        assert_eq!(
+            shown,
+            [
+                format!("198.51.100.0/24 via 192.0.2.1 {rest} proto 201"),
+                format!("198.51.100.0/24 via 203.0.113.1 {rest} onlink proto 201"),
+            ]
+        );
     }
 }

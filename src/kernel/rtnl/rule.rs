@@ -134,3 +134,29 @@ fn header(rule: &Rule) -> RuleHeader {
         ..RuleHeader::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Parseable;
+    use netlink_packet_route::rule::RuleMessage;
+
+    use crate::kernel::stage::captured;
+
+    #[test]
+    fn a_mark_of_zero_is_told_by_its_mask_alone() {
+        // Linux 6.18: ip rule add pref 10300 not fwmark 0/0x3f00 lookup main
+        //             suppress_prefixlength 0 protocol 201
+        let body = captured(
+            "02000000fe0000010200000008000f00fe00000008000e000000000005001500c9000000
+             080006003c28000008001000003f0000",
+        );
+        let rule = RuleMessage::parse(body.as_slice()).ok().and_then(|m| super::decode(&m));
+        assert_eq!(
+            rule.as_ref().map(ToString::to_string).as_deref(),
+            Some(
+                "pref 10300 not fwmark 0x0/0x3f00 lookup main suppress_prefixlength 0 protocol 201"
+            )
+        );
+        assert!(rule.is_some_and(|rule| !rule.has_more));
+    }
+}

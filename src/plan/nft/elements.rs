@@ -33,8 +33,9 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, view: &View) {
     table.set(names::UPLINKS, Role::Fixed, set_of(&[FieldType::IfName]), "", devices.collect());
     let entry = by_device(names::entry, Verdict::Jump);
     let shape = verdicts_of(&[FieldType::IfName]);
-    table.set(names::ENTRY, Role::Fixed, shape.clone(), "counter;", entry);
+    table.set(names::ENTRY, Role::Fixed, shape, "counter;", entry);
     let routed = by_device(names::pin, Verdict::Goto);
+    let shape = verdicts_of(&[FieldType::RouteDevice]);
     table.set(names::ROUTED, Role::Fixed, shape, "counter;", routed);
     let shape = verdicts_of(&[FieldType::Mark]);
     table.set(names::TAKE, Role::Fixed, shape.clone(), "counter;", takes(layout));
