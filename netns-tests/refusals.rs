@@ -87,7 +87,7 @@ fn sections_without_an_engine_are_refused_by_name(family: Family) {
         ("probes:\n  default: { targets: [gateway] }\n", "probes"),
         (
             "groups:\n  web: { servers: { a: { address: 10.2.0.10 } } }\nservices:\n  shop: { virtual: [fiber], protocol: tcp, ports: [80], group: web }\n",
-            "services",
+            "groups",
         ),
     ] {
         site.write_profile(&profile(section));

@@ -150,7 +150,10 @@ impl Site {
         match last {
             Ok((_, true)) => {}
             Ok((_, false)) => panic!("homing ended instead of being ready:\n{}", self.log()),
-            Err((status, _)) => panic!("homing is not ready: {status:?}\n{}", self.log()),
+            Err((status, _)) => {
+                let kernel = &status.json()["kernel"];
+                panic!("homing is not ready: {kernel:.2000?}\n{}", self.log())
+            }
         }
     }
 
