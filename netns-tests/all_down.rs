@@ -18,16 +18,10 @@ both!(
 
 /// A policy of fiber alone, and fiber's cable pulled.
 fn without_fiber(family: Family, what: &str) -> Site {
-    let site = Site::start(
-        family,
-        &one_policy(&format!("uplinks: [fiber], when-all-down: {what}")),
-    );
+    let site =
+        Site::start(family, &one_policy(&format!("uplinks: [fiber], when-all-down: {what}")));
     assert_eq!(site.way_of(0), "fiber");
-    site.stage
-        .isp("fiber")
-        .unwrap()
-        .fail(Fault::Carrier)
-        .unwrap();
+    site.stage.isp("fiber").unwrap().fail(Fault::Carrier).unwrap();
     site.wait_usable("fiber", false);
     site
 }
@@ -42,14 +36,8 @@ fn attempt(site: &Site) -> (io::Result<Session>, Duration) {
 fn assert_refused(site: &Site) {
     let (session, took) = attempt(site);
     let error = session.expect_err("no way out");
-    assert!(
-        error.kind() != ErrorKind::TimedOut,
-        "refused only after {took:?}: {error}"
-    );
-    assert!(
-        took < Duration::from_millis(900),
-        "refused only after {took:?}"
-    );
+    assert!(error.kind() != ErrorKind::TimedOut, "refused only after {took:?}: {error}");
+    assert!(took < Duration::from_millis(900), "refused only after {took:?}");
     for isp in ["cable", "lte"] {
         let seen = site.stage.isp(isp).unwrap().sightings().unwrap();
         let tcp = seen.iter().find(|s| s.protocol == "tcp");

@@ -18,10 +18,7 @@ fn assert_shares(site: &Site, sessions: &[Session], expected: &[(&str, f64)]) {
     let shares = site.shares(sessions);
     for (uplink, share) in expected {
         let seen = shares[*uplink];
-        assert!(
-            (seen - share).abs() <= 5.0,
-            "{uplink}: {share} % wanted, {shares:?}"
-        );
+        assert!((seen - share).abs() <= 5.0, "{uplink}: {share} % wanted, {shares:?}");
     }
 }
 
@@ -42,11 +39,7 @@ fn round_robin_gives_equal_shares(family: Family) {
     let site = Site::start(family, &one_policy("balance: round-robin"));
     let sessions = site.open_many(Protocol::Tcp, 0..150);
     let third = 100.0 / 3.0;
-    assert_shares(
-        &site,
-        &sessions,
-        &[("fiber", third), ("cable", third), ("lte", third)],
-    );
+    assert_shares(&site, &sessions, &[("fiber", third), ("cable", third), ("lte", third)]);
 }
 
 fn a_source_keeps_its_uplink_by_its_hash_alone(family: Family) {
@@ -56,10 +49,7 @@ fn a_source_keeps_its_uplink_by_its_hash_alone(family: Family) {
     let mut distinct = first.clone();
     distinct.sort();
     distinct.dedup();
-    assert!(
-        distinct.len() > 1,
-        "every host went the same way: {first:?}"
-    );
+    assert!(distinct.len() > 1, "every host went the same way: {first:?}");
     site.stop(nix::sys::signal::Signal::SIGKILL);
     assert_eq!(site.homing(&["down"]).code, Some(0));
     site.run_again();
@@ -68,10 +58,7 @@ fn a_source_keeps_its_uplink_by_its_hash_alone(family: Family) {
 
 fn ways(site: &Site) -> Vec<String> {
     let sessions = site.open_many(Protocol::Tcp, 0..40);
-    sessions
-        .iter()
-        .map(|session| site.uplink(session))
-        .collect()
+    sessions.iter().map(|session| site.uplink(session)).collect()
 }
 
 /// Weights and members of the twenty profiles; fiber and cable are always among them.
@@ -119,10 +106,7 @@ fn a_lower_tier_is_used_first_and_a_higher_one_only_without_it(family: Family) {
     let all = |site: &Site, expected: &[&str]| {
         for session in site.open_many(Protocol::Tcp, 0..30) {
             let way = site.uplink(&session);
-            assert!(
-                expected.contains(&way.as_str()),
-                "{way} is none of {expected:?}"
-            );
+            assert!(expected.contains(&way.as_str()), "{way} is none of {expected:?}");
         }
     };
     all(&site, &["fiber"]);
@@ -145,9 +129,5 @@ fn the_weight_comes_from_the_bandwidth(family: Family) {
     ];
     let site = Site::start(family, &crate::harness::with_uplinks(&keys));
     let sessions = site.open_many(Protocol::Tcp, 0..200);
-    assert_shares(
-        &site,
-        &sessions,
-        &[("fiber", 62.5), ("cable", 25.0), ("lte", 12.5)],
-    );
+    assert_shares(&site, &sessions, &[("fiber", 62.5), ("cable", 25.0), ("lte", 12.5)]);
 }

@@ -25,19 +25,12 @@ fn carrier_lost_and_back(family: Family) {
     let fiber = site.stage.isp("fiber").unwrap();
     fiber.fail(Fault::Carrier).unwrap();
     let status = site.wait_status("fiber down", |s| s["uplinks"]["fiber"]["health"] == "down");
-    let reason = status["uplinks"]["fiber"]["reason"]
-        .as_str()
-        .unwrap_or_default();
+    let reason = status["uplinks"]["fiber"]["reason"].as_str().unwrap_or_default();
     assert!(!reason.is_empty(), "why fiber is down: {status:#}");
     let others = site.open_many(Protocol::Tcp, 0..30);
-    assert_eq!(
-        site.shares(&others)["fiber"],
-        0.0,
-        "new sessions on a dead link"
-    );
-    let (on_fiber, mut rest): (Vec<_>, Vec<_>) = sessions
-        .into_iter()
-        .partition(|s| site.uplink(s) == "fiber");
+    assert_eq!(site.shares(&others)["fiber"], 0.0, "new sessions on a dead link");
+    let (on_fiber, mut rest): (Vec<_>, Vec<_>) =
+        sessions.into_iter().partition(|s| site.uplink(s) == "fiber");
     site.assert_stay(&mut rest, "another link is down");
     fiber.heal().unwrap();
     site.wait_usable("fiber", true);
@@ -49,9 +42,7 @@ fn carrier_lost_and_back(family: Family) {
 
 fn defaults(site: &Site, family: Family) -> serde_json::Value {
     let option = if family == Family::V4 { "-4" } else { "-6" };
-    site.router()
-        .ip_json(&[option, "route", "show", "default"])
-        .unwrap()
+    site.router().ip_json(&[option, "route", "show", "default"]).unwrap()
 }
 
 /// The ISP's gateway moves; our address stays.
@@ -59,11 +50,7 @@ fn a_gateway_that_changes_is_followed(family: Family) {
     let site = Site::start(family, &one_policy("uplinks: [fiber]"));
     let mut sessions = site.open_many(Protocol::Tcp, 0..5);
     let (isp_old, isp_new, route) = match family {
-        Family::V4 => (
-            "198.51.101.1/24",
-            "198.51.101.254/24",
-            "default via 198.51.101.254",
-        ),
+        Family::V4 => ("198.51.101.1/24", "198.51.101.254/24", "default via 198.51.101.254"),
         Family::V6 => ("fe80::1/64", "fe80::fe/64", "::/0 via fe80::fe"),
     };
     let nodad = if family == Family::V6 { " nodad" } else { "" };
@@ -74,8 +61,8 @@ fn a_gateway_that_changes_is_followed(family: Family) {
     };
     space
         .ip(&[
-            format!("addr add {isp_new} dev cust{nodad}"),
             format!("addr del {isp_old} dev cust"),
+            format!("addr add {isp_new} dev cust{nodad}"),
         ])
         .unwrap();
     let lines = [
@@ -87,9 +74,7 @@ fn a_gateway_that_changes_is_followed(family: Family) {
         Family::V4 => ("gateway", "198.51.101.254"),
         Family::V6 => ("gateway6", "fe80::fe"),
     };
-    site.wait_status("the new gateway", |s| {
-        s["uplinks"]["fiber"][gateway.0] == gateway.1
-    });
+    site.wait_status("the new gateway", |s| s["uplinks"]["fiber"][gateway.0] == gateway.1);
     site.wait_way(0, "fiber");
     site.assert_stay(&mut sessions, "by the new gateway");
     site.assert_settled();
@@ -99,26 +84,12 @@ fn a_gateway_that_changes_is_followed(family: Family) {
 fn a_gateway_that_goes_takes_the_uplink_out(family: Family) {
     let site = Site::start(family, &one_policy("uplinks: [[fiber], [cable]]"));
     assert_eq!(site.way_of(0), "fiber");
-    let route = if family == Family::V4 {
-        "default"
-    } else {
-        "::/0"
-    };
-    site.router()
-        .ip(&[format!("route del {route} dev wan0 metric 101")])
-        .unwrap();
+    let route = if family == Family::V4 { "default" } else { "::/0" };
+    site.router().ip(&[format!("route del {route} dev wan0 metric 101")]).unwrap();
     site.wait_way(0, "cable");
-    let key = if family == Family::V4 {
-        "gateway"
-    } else {
-        "gateway6"
-    };
+    let key = if family == Family::V4 { "gateway" } else { "gateway6" };
     site.wait_status("no gateway", |s| s["uplinks"]["fiber"][key].is_null());
-    assert!(
-        defaults(&site, family)
-            .as_array()
-            .is_some_and(|routes| routes.len() == 2)
-    );
+    assert!(defaults(&site, family).as_array().is_some_and(|routes| routes.len() == 2));
     site.assert_settled();
 }
 
@@ -135,20 +106,12 @@ fn renumbering_is_followed(family: Family) {
     let new: IpAddr = site.stage.isp("fiber").unwrap().layout().customer(family);
     site.wait_status("the new address", |s| {
         let addresses = s["uplinks"]["fiber"]["addresses"].as_array().cloned();
-        addresses
-            .unwrap_or_default()
-            .iter()
-            .any(|a| *a == new.to_string())
+        addresses.unwrap_or_default().iter().any(|a| *a == new.to_string())
     });
     site.wait_way(0, "fiber");
     let sessions = site.open_many(Protocol::Tcp, 0..10);
-    assert!(
-        sessions.iter().all(|s| s.seen.ip() == new),
-        "translated to the new address"
-    );
-    let bound = site
-        .own()
-        .open(Protocol::Tcp, Some(new), site.server(0, 80));
+    assert!(sessions.iter().all(|s| s.seen.ip() == new), "translated to the new address");
+    let bound = site.own().open(Protocol::Tcp, Some(new), site.server(0, 80));
     bound.expect("the router's own, from the new address");
     site.assert_settled();
 }
@@ -179,9 +142,7 @@ fn an_interface_that_does_not_exist_yet_is_waited_for(family: Family) {
     let status = site.status();
     assert_eq!(status["uplinks"]["fiber"]["usable"], false, "{status:#}");
     let told = site.log().contains("wan0")
-        || status["uplinks"]["fiber"]["reason"]
-            .to_string()
-            .contains("wan0");
+        || status["uplinks"]["fiber"]["reason"].to_string().contains("wan0");
     assert!(told, "nobody says that wan0 is missing: {status:#}");
     let sessions = site.open_many(Protocol::Tcp, 0..30);
     assert_eq!(site.shares(&sessions)["fiber"], 0.0);
@@ -194,9 +155,7 @@ fn an_interface_that_does_not_exist_yet_is_waited_for(family: Family) {
 /// Admin down removes the routes of the link, and they do not come back by themselves.
 fn an_interface_taken_down_and_up_by_hand(family: Family) {
     let site = Site::start(family, &one_policy("uplinks: [[fiber], [cable]]"));
-    site.router()
-        .ip(&["link set wan0 down".to_owned()])
-        .unwrap();
+    site.router().ip(&["link set wan0 down".to_owned()]).unwrap();
     site.wait_usable("fiber", false);
     site.wait_way(0, "cable");
     let layout = site.stage.isp("fiber").unwrap().layout().clone();
@@ -204,10 +163,7 @@ fn an_interface_taken_down_and_up_by_hand(family: Family) {
         "link set wan0 up".to_owned(),
         format!("addr replace {} dev wan0", layout.customer4),
         format!("addr replace {} dev wan0 nodad", layout.customer6),
-        format!(
-            "route replace default via {} dev wan0 metric 101",
-            layout.gateway4
-        ),
+        format!("route replace default via {} dev wan0 metric 101", layout.gateway4),
         "route replace ::/0 via fe80::1 dev wan0 metric 101".to_owned(),
     ];
     site.router().ip(&lines).unwrap();
@@ -221,10 +177,7 @@ fn many_changes_at_once_settle(family: Family) {
     let lines: Vec<String> = (0..300)
         .flat_map(|i| {
             let dummy = format!("192.0.2.{}/32", i % 250);
-            [
-                format!("route add {dummy} dev lan0"),
-                format!("route del {dummy} dev lan0"),
-            ]
+            [format!("route add {dummy} dev lan0"), format!("route del {dummy} dev lan0")]
         })
         .collect();
     site.router().try_ip(&lines).unwrap();
@@ -234,9 +187,7 @@ fn many_changes_at_once_settle(family: Family) {
         isp.heal().unwrap();
     }
     let usable = |s: &serde_json::Value| {
-        ["fiber", "cable", "lte"]
-            .iter()
-            .all(|name| s["uplinks"][*name]["usable"] == true)
+        ["fiber", "cable", "lte"].iter().all(|name| s["uplinks"][*name]["usable"] == true)
     };
     site.wait_status("every uplink usable", usable);
     let plan = || site.homing(&["plan", &site.path("site.yaml")]).stdout;

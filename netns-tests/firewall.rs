@@ -35,28 +35,16 @@ fn intruder(site: &Site, isp: &str) -> Client {
 fn nobody_enters_a_lan_from_an_uplink(family: Family) {
     let site = Site::start(family, &profile(""));
     let dmz = lab::dmz_server(family);
-    let inside = [
-        (site.stage.layout().lan(), site.host(0)),
-        (site.stage.layout().dmz(), dmz),
-    ];
+    let inside = [(site.stage.layout().lan(), site.host(0)), (site.stage.layout().dmz(), dmz)];
     let servers = inside.map(|(space, address)| {
-        (
-            Servers::start(&space, &[address], &[80], &[53]).unwrap(),
-            address,
-        )
+        (Servers::start(&space, &[address], &[80], &[53]).unwrap(), address)
     });
     for isp in ["fiber", "cable", "lte"] {
         let client = intruder(&site, isp);
         for (_, address) in &servers {
             let to = |port| SocketAddr::new(*address, port);
-            assert!(
-                client.open(Protocol::Tcp, None, to(80)).is_err(),
-                "tcp from {isp}"
-            );
-            assert!(
-                client.open(Protocol::Udp, None, to(53)).is_err(),
-                "udp from {isp}"
-            );
+            assert!(client.open(Protocol::Tcp, None, to(80)).is_err(), "tcp from {isp}");
+            assert!(client.open(Protocol::Udp, None, to(53)).is_err(), "udp from {isp}");
             assert!(client.ping(None, *address).is_err(), "ping from {isp}");
         }
     }
@@ -65,9 +53,7 @@ fn nobody_enters_a_lan_from_an_uplink(family: Family) {
     }
     // From one LAN into the other is no concern of the firewall's.
     let to = SocketAddr::new(dmz, 80);
-    site.lan()
-        .open(Protocol::Tcp, Some(site.host(1)), to)
-        .expect("LAN to DMZ");
+    site.lan().open(Protocol::Tcp, Some(site.host(1)), to).expect("LAN to DMZ");
 }
 
 fn a_lan_source_from_an_uplink_dies(family: Family) {
@@ -80,31 +66,19 @@ fn a_lan_source_from_an_uplink_dies(family: Family) {
     let space = site.stage.layout().place("cable").unwrap();
     let nodad = if family == Family::V6 { " nodad" } else { "" };
     let host = ipnet::IpNet::from(spoofed);
-    space
-        .ip(&[format!("addr add {host} dev lo{nodad}")])
-        .unwrap();
+    space.ip(&[format!("addr add {host} dev lo{nodad}")]).unwrap();
     let gateway = site.stage.isp("cable").unwrap().layout().gateway(family);
     for source in [spoofed, gateway] {
         let from = SocketAddr::new(source, 0);
         client.send(from, SocketAddr::new(own, 5060)).unwrap();
-        client
-            .send(from, SocketAddr::new(site.host(0), 53))
-            .unwrap();
+        client.send(from, SocketAddr::new(site.host(0), 53)).unwrap();
     }
     let seen = |servers: &Servers| servers.sources().into_keys().collect::<Vec<IpAddr>>();
     // The honest one was sent last: once it is there, the other one would be as well.
-    crate::harness::until(
-        Duration::from_secs(5),
-        || seen(&listening),
-        |s| s.contains(&gateway),
-    )
-    .expect("the gateway's datagram arrives");
-    crate::harness::until(
-        Duration::from_secs(5),
-        || seen(&behind),
-        |s| s.contains(&gateway),
-    )
-    .expect("the gateway's datagram arrives behind an open firewall");
+    crate::harness::until(Duration::from_secs(5), || seen(&listening), |s| s.contains(&gateway))
+        .expect("the gateway's datagram arrives");
+    crate::harness::until(Duration::from_secs(5), || seen(&behind), |s| s.contains(&gateway))
+        .expect("the gateway's datagram arrives behind an open firewall");
     assert_eq!(seen(&listening), [gateway]);
     assert_eq!(seen(&behind), [gateway]);
     // The host behind answers the ISP itself, which is never translated.
@@ -113,16 +87,8 @@ fn a_lan_source_from_an_uplink_dies(family: Family) {
 }
 
 fn own_server(site: &Site) -> (Servers, IpAddr) {
-    let own = site
-        .stage
-        .isp("cable")
-        .unwrap()
-        .layout()
-        .customer(site.family);
-    (
-        Servers::start(&site.router(), &[own], &[22, 8080], &[5060]).unwrap(),
-        own,
-    )
+    let own = site.stage.isp("cable").unwrap().layout().customer(site.family);
+    (Servers::start(&site.router(), &[own], &[22, 8080], &[5060]).unwrap(), own)
 }
 
 fn input_is_open_unless_closed(family: Family) {
@@ -130,9 +96,7 @@ fn input_is_open_unless_closed(family: Family) {
     let (_servers, own) = own_server(&site);
     let caller = Some(site.server(1, 0).ip());
     for port in [22, 8080] {
-        let session = site
-            .outside()
-            .open(Protocol::Tcp, caller, SocketAddr::new(own, port));
+        let session = site.outside().open(Protocol::Tcp, caller, SocketAddr::new(own, port));
         session.unwrap_or_else(|error| panic!("port {port}: {error}"));
     }
 }
@@ -144,25 +108,13 @@ fn closed_input_lets_in_replies_pings_and_what_is_allowed(family: Family) {
     let caller = Some(site.server(1, 0).ip());
     let outside = site.outside().timeout(SHORT);
     let to = |port| SocketAddr::new(own, port);
-    outside
-        .open(Protocol::Tcp, caller, to(8080))
-        .expect("allowed");
-    assert!(
-        outside.open(Protocol::Tcp, caller, to(22)).is_err(),
-        "closed"
-    );
-    assert!(
-        outside.open(Protocol::Udp, caller, to(5060)).is_err(),
-        "closed"
-    );
+    outside.open(Protocol::Tcp, caller, to(8080)).expect("allowed");
+    assert!(outside.open(Protocol::Tcp, caller, to(22)).is_err(), "closed");
+    assert!(outside.open(Protocol::Udp, caller, to(5060)).is_err(), "closed");
     outside.ping(caller, own).expect("pings are answered");
-    site.own()
-        .open(Protocol::Tcp, None, site.server(0, 80))
-        .expect("replies come in");
+    site.own().open(Protocol::Tcp, None, site.server(0, 80)).expect("replies come in");
     let lan = SocketAddr::new(own, 22);
-    site.lan()
-        .open(Protocol::Tcp, Some(site.host(0)), lan)
-        .expect("from inside all is open");
+    site.lan().open(Protocol::Tcp, Some(site.host(0)), lan).expect("from inside all is open");
     site.assert_settled();
 }
 
@@ -173,12 +125,7 @@ fn segments_are_clamped_to_the_line(family: Family) {
         |b| b.isp("cable", |isp| isp.mtu = 1400),
     );
     assert_eq!(site.way_of(0), "cable");
-    let sizes = site
-        .stage
-        .isp("cable")
-        .unwrap()
-        .segment_sizes_seen()
-        .unwrap();
+    let sizes = site.stage.isp("cable").unwrap().segment_sizes_seen().unwrap();
     let expected = if family == Family::V4 { 1360 } else { 1340 };
     assert_eq!(sizes.into_iter().collect::<Vec<_>>(), [expected]);
 }

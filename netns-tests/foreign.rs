@@ -55,26 +55,10 @@ fn theirs(site: &Site) -> Vec<Value> {
         [0, 500, 20000, 32766, 32767].contains(&priority)
     }));
     all.push(router.ip_json(&["route", "show", "table", "77"]).unwrap());
-    all.push(
-        router
-            .ip_json(&["-6", "route", "show", "table", "77"])
-            .unwrap(),
-    );
-    all.push(
-        router
-            .ip_json(&["route", "show", "proto", "static"])
-            .unwrap(),
-    );
-    all.push(
-        router
-            .nft_json(&["list", "chain", "inet", "theirs", "early"])
-            .unwrap(),
-    );
-    all.push(
-        router
-            .nft_json(&["list", "chain", "inet", "theirs", "through"])
-            .unwrap(),
-    );
+    all.push(router.ip_json(&["-6", "route", "show", "table", "77"]).unwrap());
+    all.push(router.ip_json(&["route", "show", "proto", "static"]).unwrap());
+    all.push(router.nft_json(&["list", "chain", "inet", "theirs", "early"]).unwrap());
+    all.push(router.nft_json(&["list", "chain", "inet", "theirs", "through"]).unwrap());
     all
 }
 
@@ -92,17 +76,10 @@ fn foreign_rules_routes_and_tables_stay(family: Family) {
 }
 
 fn counter(site: &Site, name: &str) -> u64 {
-    let listing = site
-        .router()
-        .nft_json(&["list", "counters", "table", "inet", "theirs"])
-        .unwrap();
+    let listing = site.router().nft_json(&["list", "counters", "table", "inet", "theirs"]).unwrap();
     let objects = listing["nftables"].as_array().cloned().unwrap_or_default();
-    let found = objects
-        .iter()
-        .find(|object| object["counter"]["name"] == name);
-    found
-        .and_then(|object| object["counter"]["packets"].as_u64())
-        .expect("a counter")
+    let found = objects.iter().find(|object| object["counter"]["name"] == name);
+    found.and_then(|object| object["counter"]["packets"].as_u64()).expect("a counter")
 }
 
 fn foreign_bits_of_the_marks_are_kept(family: Family) {
@@ -116,9 +93,7 @@ fn foreign_bits_of_the_marks_are_kept(family: Family) {
     site.assert_stay(&mut sessions, "with foreign bits in the mark");
     assert_eq!(counter(&site, "lost"), 0, "packets that lost a foreign bit");
     assert!(counter(&site, "kept") > 100);
-    let listing = site
-        .command("conntrack", &["-L", "-f", ip(family)], &[])
-        .stdout;
+    let listing = site.command("conntrack", &["-L", "-f", ip(family)], &[]).stdout;
     let marks: Vec<u32> = listing
         .lines()
         .filter(|line| line.contains("dport=80"))
@@ -145,27 +120,18 @@ fn what_is_repaired_is_only_ours(family: Family) {
     let option = if family == Family::V4 { "-4" } else { "-6" };
     let rules = || site.router().ip_json(&[option, "rule"]).unwrap();
     let all = rules();
-    let own = all
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|rule| rule["priority"].as_u64());
+    let own = all.as_array().unwrap().iter().filter_map(|rule| rule["priority"].as_u64());
     let own: Vec<u64> = own.filter(|p| (10_000..20_000).contains(p)).collect();
     assert!(own.len() > 3, "{all}");
     for priority in [own[0], own[1], own[own.len() - 1]] {
-        let outcome = site.command(
-            "ip",
-            &[option, "rule", "del", "pref", &priority.to_string()],
-            &[],
-        );
+        let outcome =
+            site.command("ip", &[option, "rule", "del", "pref", &priority.to_string()], &[]);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
     crate::harness::until(crate::harness::PATIENCE, rules, |now| *now == all).expect("repaired");
     site.router().nft("delete table inet homing\n").unwrap();
     site.wait_status("the table is back", |_| {
-        site.router()
-            .nft_json(&["list", "table", "inet", "homing"])
-            .is_ok()
+        site.router().nft_json(&["list", "table", "inet", "homing"]).is_ok()
     });
     crate::harness::until(
         crate::harness::PATIENCE,
@@ -187,9 +153,7 @@ fn a_vpn_s_routes_come_first(family: Family) {
     let nodad = if family == Family::V6 { " nodad" } else { "" };
     dmz.ip(&[format!("addr add {net} dev lo{nodad}")]).unwrap();
     let _servers = homing::lab::Servers::start(&dmz, &[target], &[80], &[53]).unwrap();
-    site.router()
-        .ip(&[format!("route add {net} via {gateway} dev dmz0")])
-        .unwrap();
+    site.router().ip(&[format!("route add {net} via {gateway} dev dmz0")]).unwrap();
     let source = site.host(4);
     let session = site.open(Protocol::Tcp, 4, site.server(1, 80));
     assert_eq!(session.seen.ip(), source, "never translated");

@@ -27,24 +27,13 @@ fn customer(site: &Site, uplink: &str) -> std::net::IpAddr {
 
 fn the_router_answers_by_the_entry_link(family: Family) {
     let site = Site::start(family, &fiber_only());
-    let own: Vec<_> = UPLINKS
-        .iter()
-        .map(|uplink| customer(&site, uplink))
-        .collect();
+    let own: Vec<_> = UPLINKS.iter().map(|uplink| customer(&site, uplink)).collect();
     let _servers = Servers::start(&site.router(), &own, &[8080], &[5060]).unwrap();
     for address in own {
         let caller = Some(site.server(1, 0).ip());
-        let tcp = site
-            .outside()
-            .open(Protocol::Tcp, caller, SocketAddr::new(address, 8080));
-        assert_eq!(
-            tcp.unwrap().seen.ip(),
-            site.server(1, 0).ip(),
-            "tcp to {address}"
-        );
-        let udp = site
-            .outside()
-            .open(Protocol::Udp, caller, SocketAddr::new(address, 5060));
+        let tcp = site.outside().open(Protocol::Tcp, caller, SocketAddr::new(address, 8080));
+        assert_eq!(tcp.unwrap().seen.ip(), site.server(1, 0).ip(), "tcp to {address}");
+        let udp = site.outside().open(Protocol::Udp, caller, SocketAddr::new(address, 5060));
         udp.unwrap_or_else(|error| panic!("udp to {address}: {error}"));
         let ping = site.outside().ping(caller, address);
         ping.unwrap_or_else(|error| panic!("ping to {address}: {error}"));
@@ -67,11 +56,7 @@ fn port_forward(site: &Site) {
         iifname \"wan*\" {icmp} dnat {word} to {dmz}
     }}
 }}\n",
-        family = if site.family == Family::V4 {
-            "ipv4"
-        } else {
-            "ipv6"
-        },
+        family = if site.family == Family::V4 { "ipv4" } else { "ipv6" },
     );
     site.router().nft(&script).unwrap();
 }
@@ -87,9 +72,7 @@ fn a_host_behind_a_port_forward_answers_by_the_entry_link(family: Family) {
     for uplink in UPLINKS {
         let address = customer(&site, uplink);
         for (protocol, port) in [(Protocol::Tcp, 8443), (Protocol::Udp, 5060)] {
-            let session = site
-                .outside()
-                .open(protocol, caller, SocketAddr::new(address, port));
+            let session = site.outside().open(protocol, caller, SocketAddr::new(address, port));
             let session = session.unwrap_or_else(|e| panic!("{protocol:?} by {uplink}: {e}"));
             assert_eq!(Some(session.seen.ip()), caller, "the host sees who calls");
             sessions.push(session);
@@ -117,11 +100,7 @@ fn a_session_older_than_homing_goes_on(family: Family) {
     site.router().nft(masquerade).unwrap();
     let mut sessions = site.open_many(Protocol::Tcp, 0..5);
     sessions.extend(site.open_many(Protocol::Udp, 5..10));
-    assert!(
-        sessions
-            .iter()
-            .all(|session| site.uplink(session) == "fiber")
-    );
+    assert!(sessions.iter().all(|session| site.uplink(session) == "fiber"));
     site.run(&profile(""));
     site.assert_stay(&mut sessions, "homing has begun");
 }

@@ -42,13 +42,9 @@ fn some_traffic(site: &Site) -> Vec<Session> {
 fn down_leaves_the_router_exactly_as_it_was(family: Family) {
     let mut site = Site::prepare(family, |b| b);
     let mine = "table inet mine {\n    chain in {\n        type filter hook input priority filter\n        counter\n    }\n}\n";
-    site.router()
-        .nft(&mine.replace("        counter\n", ""))
-        .unwrap();
-    let lines = [
-        "rule add pref 700 to 192.0.2.99 lookup 99",
-        "route add unreachable 192.0.2.99 table 99",
-    ];
+    site.router().nft(&mine.replace("        counter\n", "")).unwrap();
+    let lines =
+        ["rule add pref 700 to 192.0.2.99 lookup 99", "route add unreachable 192.0.2.99 table 99"];
     site.router().ip(&lines.map(str::to_owned)).unwrap();
     let before = Snapshot::of(&site.router());
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -80,10 +76,8 @@ fn a_restart_disturbs_no_session(family: Family) {
 }
 
 fn bindings_survive_a_restart(family: Family) {
-    let mut site = Site::start(
-        family,
-        &one_policy("balance: round-robin, persistence: { by: source }"),
-    );
+    let mut site =
+        Site::start(family, &one_policy("balance: round-robin, persistence: { by: source }"));
     let ways = |site: &Site| (0..12).map(|host| site.way_of(host)).collect::<Vec<_>>();
     let first = ways(&site);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -110,19 +104,13 @@ fn nothing_is_to_change_after_a_reload_or_traffic(family: Family) {
     site.assert_settled();
     let _sessions = some_traffic(&site);
     site.assert_settled();
-    site.reload(&one_policy(
-        "uplinks: [cable, lte], persistence: { by: source }",
-    ));
+    site.reload(&one_policy("uplinks: [cable, lte], persistence: { by: source }"));
     site.assert_settled();
     site.reload(&profile(FULL));
     site.assert_settled();
     let full = site.homing(&["plan", "--full", &site.path("site.yaml")]);
     assert_eq!(full.code, Some(0));
-    assert!(
-        full.stdout.contains("homing") && full.stdout.lines().count() > 20,
-        "{}",
-        full.stdout
-    );
+    assert!(full.stdout.contains("homing") && full.stdout.lines().count() > 20, "{}", full.stdout);
 }
 
 fn a_stopped_process_ends_in_time_and_leaves_the_data_plane(family: Family) {
@@ -141,10 +129,7 @@ fn ids(site: &Site) -> Vec<(String, u64)> {
     let status = site.status();
     let uplinks = status["uplinks"].as_object().cloned().unwrap_or_default();
     let id = |value: &serde_json::Value| value["id"].as_u64().expect("an id");
-    uplinks
-        .iter()
-        .map(|(name, uplink)| (name.clone(), id(uplink)))
-        .collect()
+    uplinks.iter().map(|(name, uplink)| (name.clone(), id(uplink))).collect()
 }
 
 fn an_uplink_keeps_its_number_when_others_come_and_go(family: Family) {
@@ -155,10 +140,7 @@ fn an_uplink_keeps_its_number_when_others_come_and_go(family: Family) {
     let fewer = "version: 1\nsite: test\nuplinks:\n  cable: { interface: wan1 }\n  fiber: { interface: wan0 }\nlans:\n  office: { interface: lan0 }\n";
     site.reload(fewer);
     let second = ids(&site);
-    assert!(
-        second.iter().all(|id| first.contains(id)),
-        "{first:?} {second:?}"
-    );
+    assert!(second.iter().all(|id| first.contains(id)), "{first:?} {second:?}");
     site.assert_stay(&mut sessions, "another uplink was removed");
     site.stop(Signal::SIGKILL);
     // The kernel remembers as well.

@@ -30,13 +30,9 @@ fn assert_all_used(site: &Site) {
         let isp = site.stage.isp(uplink).unwrap();
         let server = site.server(3, 0).ip();
         let device = site.own().device(&isp.layout().interface);
-        device
-            .ping(None, server)
-            .unwrap_or_else(|error| panic!("ping by {uplink}: {error}"));
+        device.ping(None, server).unwrap_or_else(|error| panic!("ping by {uplink}: {error}"));
         let caller = Some(site.server(1, 0).ip());
-        let ping = site
-            .outside()
-            .ping(caller, isp.layout().customer(site.family));
+        let ping = site.outside().ping(caller, isp.layout().customer(site.family));
         ping.unwrap_or_else(|error| panic!("ping to {uplink}: {error}"));
     }
     site.stage.check_leaks().unwrap();
@@ -53,10 +49,7 @@ fn alike(isp: &mut IspLayout, host: u8) {
 }
 
 fn two_uplinks_with_the_same_gateway_address(family: Family) {
-    let twins = |b: Builder| {
-        b.isp("fiber", |i| alike(i, 21))
-            .isp("cable", |i| alike(i, 22))
-    };
+    let twins = |b: Builder| b.isp("fiber", |i| alike(i, 21)).isp("cable", |i| alike(i, 22));
     assert_all_used(&Site::start_on(family, &profile(""), twins));
 }
 
@@ -92,10 +85,7 @@ fn gateways_written_in_the_profile(family: Family) {
     let mut site = Site::prepare(family, |b| b);
     let routes = ["wan0", "wan1", "wan2"];
     let lines = routes.iter().flat_map(|dev| {
-        [
-            format!("route del default dev {dev}"),
-            format!("route del ::/0 dev {dev}"),
-        ]
+        [format!("route del default dev {dev}"), format!("route del ::/0 dev {dev}")]
     });
     site.router().ip(&lines.collect::<Vec<_>>()).unwrap();
     site.run(&with_uplinks(&keys));
@@ -109,17 +99,20 @@ fn page(family: Family) -> IpAddr {
     }
 }
 
+fn page_net(family: Family) -> ipnet::IpNet {
+    let length = if family == Family::V4 { 24 } else { 64 };
+    ipnet::IpNet::new(page(family), length).unwrap()
+}
+
 /// Everything goes by fiber, and cable's modem has a page that only cable reaches.
 fn with_page(family: Family, line: &str) -> (Site, Servers) {
     let mut site = Site::prepare(family, |b| {
-        b.isp("cable", |isp| isp.pages = Family::BOTH.map(page).to_vec())
+        b.isp("cable", |isp| isp.pages = Family::BOTH.map(page_net).to_vec())
     });
     site.router().ip(&[line.to_owned()]).unwrap();
     let space = site.stage.layout().place("cable").unwrap();
     let servers = Servers::start(&space, &[page(family)], &[80], &[53]).unwrap();
-    site.run(&profile(
-        "policies:\n  - { name: default, uplinks: [fiber] }\n",
-    ));
+    site.run(&profile("policies:\n  - { name: default, uplinks: [fiber] }\n"));
     (site, servers)
 }
 
@@ -128,9 +121,7 @@ fn assert_page(site: &Site) {
     let mut session = site.open(Protocol::Tcp, 0, to);
     assert_eq!(site.uplink(&session), "cable");
     site.open(Protocol::Udp, 1, SocketAddr::new(to.ip(), 53));
-    site.own()
-        .open(Protocol::Tcp, None, to)
-        .expect("the router sees the page as well");
+    site.own().open(Protocol::Tcp, None, to).expect("the router sees the page as well");
     assert_eq!(site.way_of(0), "fiber");
     site.assert_stay(std::slice::from_mut(&mut session), "at once");
     let seen = site.stage.isp("fiber").unwrap().sightings().unwrap();
@@ -163,10 +154,7 @@ fn a_static_route_through_an_uplink(family: Family) {
     // One that comes while homing runs counts as well.
     let (more, to) = match family {
         Family::V4 => ("route add 203.0.113.20/32 via 198.51.103.1 dev wan2", "lte"),
-        Family::V6 => (
-            "route add 2001:db8:ffff::20/128 via 2001:db8:3::1 dev wan2",
-            "lte",
-        ),
+        Family::V6 => ("route add 2001:db8:ffff::20/128 via 2001:db8:3::1 dev wan2", "lte"),
     };
     site.router().ip(&[more.to_owned()]).unwrap();
     crate::harness::until(
@@ -191,45 +179,27 @@ fn our_own(family: Family) -> (&'static str, &'static str, IpAddr) {
 
 fn own_prefixes_leave_untranslated_by_their_uplink(family: Family) {
     let (net, router, host) = our_own(family);
-    let mut site = Site::prepare(family, |b| {
-        b.isp("fiber", |isp| isp.prefixes = vec![net.parse().unwrap()])
-    });
+    let mut site =
+        Site::prepare(family, |b| b.isp("fiber", |isp| isp.prefixes = vec![net.parse().unwrap()]));
     let nodad = if family == Family::V6 { " nodad" } else { "" };
-    site.router()
-        .ip(&[format!("addr add {router} dev lan0{nodad}")])
-        .unwrap();
+    site.router().ip(&[format!("addr add {router} dev lan0{nodad}")]).unwrap();
     let lan = site.stage.layout().lan();
     let length = router.rsplit_once('/').unwrap().1;
-    lan.ip(&[format!("addr add {host}/{length} dev eth0{nodad}")])
-        .unwrap();
+    lan.ip(&[format!("addr add {host}/{length} dev eth0{nodad}")]).unwrap();
     let keys = [&format!("prefixes: [\"{net}\"]"), "weight: 4", "weight: 1"];
     let allow = format!(
         "policies:\n  - {{ name: default, uplinks: [cable] }}\nfirewall:\n  allow: [{{ in: fiber, to: \"{host}\", protocol: tcp, ports: [8080] }}]\n"
     );
     site.run(&(with_uplinks(&keys) + &allow));
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        let session = site
-            .lan()
-            .open(protocol, Some(host), site.server(0, 80))
-            .unwrap();
+        let session = site.lan().open(protocol, Some(host), site.server(0, 80)).unwrap();
         assert_eq!(session.seen.ip(), host, "untranslated");
-        assert_eq!(
-            site.way(protocol, 0, site.server(0, 80)),
-            "cable",
-            "all others"
-        );
+        assert_eq!(site.way(protocol, 0, site.server(0, 80)), "cable", "all others");
     }
     let _behind = Servers::start(&lan, &[host], &[80, 8080], &[]).unwrap();
     let caller = Some(site.server(1, 0).ip());
     let quick = site.outside().timeout(crate::harness::PATIENCE / 30);
-    quick
-        .open(Protocol::Tcp, caller, SocketAddr::new(host, 8080))
-        .expect("allowed");
-    assert!(
-        quick
-            .open(Protocol::Tcp, caller, SocketAddr::new(host, 80))
-            .is_err(),
-        "not allowed"
-    );
+    quick.open(Protocol::Tcp, caller, SocketAddr::new(host, 8080)).expect("allowed");
+    assert!(quick.open(Protocol::Tcp, caller, SocketAddr::new(host, 80)).is_err(), "not allowed");
     site.assert_settled();
 }

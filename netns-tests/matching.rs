@@ -28,20 +28,14 @@ fn site(family: Family, matches: &str) -> Site {
 /// A network around an address of either family.
 fn around(address: IpAddr, v4: u8, v6: u8) -> String {
     let length = if address.is_ipv4() { v4 } else { v6 };
-    ipnet::IpNet::new(address, length)
-        .unwrap()
-        .trunc()
-        .to_string()
+    ipnet::IpNet::new(address, length).unwrap().trunc().to_string()
 }
 
 fn by_lan(family: Family) {
     let site = site(family, "{ from: [dmz] }");
     let to = site.server(0, 80);
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        let session = site
-            .dmz()
-            .open(protocol, Some(lab::dmz_server(family)), to)
-            .unwrap();
+        let session = site.dmz().open(protocol, Some(lab::dmz_server(family)), to).unwrap();
         assert_eq!(site.uplink(&session), "cable");
         assert_eq!(site.way(protocol, 0, to), "fiber");
     }
@@ -71,37 +65,20 @@ fn by_protocol(family: Family) {
     let to = site.server(0, 80);
     assert_eq!(site.way(Protocol::Udp, 0, to), "cable");
     assert_eq!(site.way(Protocol::Tcp, 0, to), "fiber");
-    site.lan()
-        .ping(Some(site.host(1)), site.server(1, 0).ip())
-        .unwrap();
+    site.lan().ping(Some(site.host(1)), site.server(1, 0).ip()).unwrap();
     let seen = |isp: &str| {
         let sightings = site.stage.isp(isp).unwrap().sightings().unwrap();
-        sightings
-            .iter()
-            .any(|s| s.destination == site.server(1, 0).ip())
+        sightings.iter().any(|s| s.destination == site.server(1, 0).ip())
     };
     assert!(seen("cable") && !seen("fiber"), "the ping's way");
 }
 
 fn by_ports(family: Family) {
     let site = site(family, "{ ports: [443, \"5000-6000\"] }");
-    for (port, way) in [
-        (443, "cable"),
-        (5060, "cable"),
-        (80, "fiber"),
-        (8080, "fiber"),
-    ] {
-        assert_eq!(
-            site.way(Protocol::Tcp, 0, site.server(0, port)),
-            way,
-            "tcp {port}"
-        );
+    for (port, way) in [(443, "cable"), (5060, "cable"), (80, "fiber"), (8080, "fiber")] {
+        assert_eq!(site.way(Protocol::Tcp, 0, site.server(0, port)), way, "tcp {port}");
         if port != 8080 {
-            assert_eq!(
-                site.way(Protocol::Udp, 0, site.server(0, port)),
-                way,
-                "udp {port}"
-            );
+            assert_eq!(site.way(Protocol::Udp, 0, site.server(0, port)), way, "udp {port}");
         }
     }
 }
@@ -111,9 +88,7 @@ fn by_code_point(family: Family) {
     for (dscp, way) in [(46, "cable"), (0, "fiber"), (10, "fiber")] {
         let client = site.lan().dscp(dscp);
         for protocol in [Protocol::Tcp, Protocol::Udp] {
-            let session = client
-                .open(protocol, Some(site.host(1)), site.server(0, 80))
-                .unwrap();
+            let session = client.open(protocol, Some(site.host(1)), site.server(0, 80)).unwrap();
             assert_eq!(site.uplink(&session), way, "code point {dscp} {protocol:?}");
         }
     }
@@ -141,13 +116,6 @@ fn all_fields_must_match_and_the_first_policy_takes_it(family: Family) {
         assert_eq!(site.way(protocol, 2, to), way, "{protocol:?} to {to}");
     }
     let from = Some(lab::dmz_server(family));
-    let session = site
-        .dmz()
-        .open(Protocol::Udp, from, site.server(0, 5060))
-        .unwrap();
-    assert_eq!(
-        site.uplink(&session),
-        "fiber",
-        "voice is for the office only"
-    );
+    let session = site.dmz().open(Protocol::Udp, from, site.server(0, 5060)).unwrap();
+    assert_eq!(site.uplink(&session), "fiber", "voice is for the office only");
 }

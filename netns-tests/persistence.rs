@@ -20,9 +20,7 @@ const EQUAL: &str = "balance: round-robin, persistence";
 
 fn ways(site: &Site, hosts: u16, server: usize) -> Vec<String> {
     let to = site.server(server, 80);
-    (0..hosts)
-        .map(|host| site.way(Protocol::Tcp, host, to))
-        .collect()
+    (0..hosts).map(|host| site.way(Protocol::Tcp, host, to)).collect()
 }
 
 fn distinct(ways: &[String]) -> usize {
@@ -62,9 +60,7 @@ fn a_binding_ends_when_it_was_idle_for_its_timeout(family: Family) {
     let site = Site::start(family, &one_policy(&keys));
     let first = ways(&site, 16, 0);
     assert_eq!(ways(&site, 16, 0), first, "at once");
-    site.wait_status("no bindings", |status| {
-        status["policies"]["default"]["bindings"] == 0
-    });
+    site.wait_status("no bindings", |status| status["policies"]["default"]["bindings"] == 0);
     assert_ne!(ways(&site, 16, 0), first, "every host bound anew as before");
 }
 
@@ -93,11 +89,7 @@ fn a_binding_survives_changes_that_leave_its_uplink_in(family: Family) {
     let site = Site::start(family, &keys(&["weight: 1"; 3], "[fiber, cable]"));
     let first = ways(&site, 12, 0);
     assert_eq!(distinct(&first), 2, "{first:?}");
-    for members in [
-        "[fiber, cable, lte]",
-        "[[lte], [fiber], [cable]]",
-        "[cable, fiber]",
-    ] {
+    for members in ["[fiber, cable, lte]", "[[lte], [fiber], [cable]]", "[cable, fiber]"] {
         site.reload(&keys(&["weight: 9", "weight: 1", "weight: 3"], members));
         assert_eq!(ways(&site, 12, 1), first, "members {members}");
     }
@@ -106,11 +98,7 @@ fn a_binding_survives_changes_that_leave_its_uplink_in(family: Family) {
 fn a_binding_to_an_uplink_without_carrier_is_forgotten(family: Family) {
     let site = Site::start(family, &one_policy(&format!("{EQUAL}: {{ by: source }}")));
     let first = ways(&site, 12, 0);
-    site.stage
-        .isp("fiber")
-        .unwrap()
-        .fail(Fault::Carrier)
-        .unwrap();
+    site.stage.isp("fiber").unwrap().fail(Fault::Carrier).unwrap();
     site.wait_usable("fiber", false);
     let second = ways(&site, 12, 0);
     for (before, after) in first.iter().zip(&second) {

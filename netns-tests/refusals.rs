@@ -19,10 +19,7 @@ fn a_wrong_profile_at_reload_leaves_the_running_one_in_force(family: Family) {
     let before = Snapshot::of(&site.router());
     for (wrong, word) in [
         ("version: 1\nuplinks: [", "site.yaml"),
-        (
-            "version: 1\nuplinks:\n  fiber: { interface: wan0, wieght: 5 }\n",
-            "weight",
-        ),
+        ("version: 1\nuplinks:\n  fiber: { interface: wan0, wieght: 5 }\n", "weight"),
         (&one_policy("uplinks: [calbe]"), "cable"),
     ] {
         site.write_profile(wrong);
@@ -48,20 +45,9 @@ fn a_second_run_is_refused_and_disturbs_nothing(family: Family) {
     assert_eq!(same.code, Some(1), "{same:?}");
     assert!(same.stderr.contains("homing"), "{same:?}");
     let (run, state) = (site.path("other-run"), site.path("other-state"));
-    let args = [
-        "run",
-        &profile,
-        "--runtime-dir",
-        &run,
-        "--state-dir",
-        &state,
-    ];
+    let args = ["run", &profile, "--runtime-dir", &run, "--state-dir", &state];
     let elsewhere = site.command(homing(), &args, &[]);
-    assert_eq!(
-        elsewhere.code,
-        Some(1),
-        "with other directories: {elsewhere:?}"
-    );
+    assert_eq!(elsewhere.code, Some(1), "with other directories: {elsewhere:?}");
     assert_eq!(before.differences(&Snapshot::of(&site.router())), "");
     assert_eq!(site.status()["ready"], true);
     assert_eq!(site.open_many(Protocol::Tcp, 0..10).len(), 10);
@@ -73,10 +59,7 @@ fn assert_refused(site: &Site, args: &[&str], env: &[(&str, &str)], words: &[&st
     let outcome = site.command(args[0], &args[1..], env);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let stderr = outcome.stderr.to_lowercase();
-    assert!(
-        words.iter().any(|word| stderr.contains(word)),
-        "none of {words:?} in {outcome:?}"
-    );
+    assert!(words.iter().any(|word| stderr.contains(word)), "none of {words:?} in {outcome:?}");
     assert!(!stderr.contains("panicked"), "{outcome:?}");
     assert_eq!(before.differences(&Snapshot::of(&site.router())), "");
 }
@@ -92,15 +75,7 @@ fn sections_without_an_engine_are_refused_by_name(family: Family) {
     ] {
         site.write_profile(&profile(section));
         let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
-        let args = [
-            homing(),
-            "run",
-            &path,
-            "--runtime-dir",
-            &run,
-            "--state-dir",
-            &state,
-        ];
+        let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
         assert_refused(&site, &args, &[], &[key]);
     }
 }
@@ -110,12 +85,7 @@ fn without_permission_it_says_what_it_needs() {
     let site = Site::prepare(V4, |b| b);
     site.write_profile(&profile(""));
     let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
-    let drop = [
-        "/usr/bin/setpriv",
-        "--bounding-set=-all",
-        "--inh-caps=-all",
-        homing(),
-    ];
+    let drop = ["/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all", homing()];
     let run = ["run", &path, "--runtime-dir", &run, "--state-dir", &state];
     let args: Vec<&str> = drop.into_iter().chain(run).collect();
     assert_refused(&site, &args, &[], &["root", "cap_net_admin", "sudo"]);
@@ -126,15 +96,7 @@ fn without_nft_it_says_what_to_install() {
     let site = Site::prepare(V4, |b| b);
     site.write_profile(&profile(""));
     let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
-    let args = [
-        homing(),
-        "run",
-        &path,
-        "--runtime-dir",
-        &run,
-        "--state-dir",
-        &state,
-    ];
+    let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
     assert_refused(&site, &args, &[("PATH", &site.path("empty"))], &["nft"]);
 }
 
@@ -143,15 +105,7 @@ fn a_wrong_profile_at_start_changes_nothing() {
     let site = Site::prepare(V4, |b| b);
     site.write_profile("version: 1\nuplinks:\n  fiber: { interface: wan0, gatway: auto }\n");
     let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
-    let args = [
-        homing(),
-        "run",
-        &path,
-        "--runtime-dir",
-        &run,
-        "--state-dir",
-        &state,
-    ];
+    let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
     assert_refused(&site, &args, &[], &["gateway"]);
 }
 

@@ -35,10 +35,7 @@ fn prefer(router: &Namespace, stage: &Stage, isp: &str) {
     let layout = isp.layout();
     let dev = &layout.interface;
     let lines = [
-        format!(
-            "route replace default via {} dev {dev} metric 1",
-            layout.gateway4
-        ),
+        format!("route replace default via {} dev {dev} metric 1", layout.gateway4),
         format!("route del ::/0 metric 1"),
         format!("route add ::/0 via {} dev {dev} metric 1", layout.gateway6),
     ];
@@ -59,9 +56,8 @@ fn traffic_flows_by_the_uplink_that_the_router_chooses(family: Family) {
         prefer(&stage.router(), &stage, isp);
         let isp = stage.isp(isp).unwrap();
         let to = SocketAddr::new(lab::server(family, 0), 80);
-        let wanted: Vec<_> = (0..50)
-            .map(|i| (Protocol::Tcp, Some(lab::host_address(family, i)), to))
-            .collect();
+        let wanted: Vec<_> =
+            (0..50).map(|i| (Protocol::Tcp, Some(lab::host_address(family, i)), to)).collect();
         for session in client.open_all(&wanted) {
             assert_eq!(session.unwrap().seen.ip(), isp.layout().customer(family));
         }
@@ -134,9 +130,8 @@ fn pings_and_datagrams_are_answered(family: Family) {
     let source = lab::host_address(family, 0);
     let server = lab::server(family, 2);
     client.ping(Some(source), server).unwrap();
-    let mut session = client
-        .open(Protocol::Udp, Some(source), SocketAddr::new(server, 53))
-        .unwrap();
+    let mut session =
+        client.open(Protocol::Udp, Some(source), SocketAddr::new(server, 53)).unwrap();
     session.ask(SECOND).unwrap();
     assert_eq!(servers.sources().values().sum::<u64>(), 2);
 }
@@ -179,9 +174,6 @@ fn a_line_can_be_deleted_made_again_and_renumbered() {
         })
         .unwrap();
     Family::BOTH.iter().for_each(|&f| ping(&stage, f));
-    let routes = stage
-        .router()
-        .ip_json(&["route", "show", "default", "dev", "wan0"])
-        .unwrap();
+    let routes = stage.router().ip_json(&["route", "show", "default", "dev", "wan0"]).unwrap();
     assert_eq!(routes[0]["gateway"], "198.51.101.65", "{routes}");
 }

@@ -29,9 +29,7 @@ pub fn prepare() {
 /// A site without homing, ISPs by the usual names.
 pub fn stage(change: impl FnOnce(Builder) -> Builder) -> Stage {
     prepare();
-    change(Builder::new(&["fiber", "cable", "lte"]))
-        .build()
-        .expect("build the stage")
+    change(Builder::new(&["fiber", "cable", "lte"])).build().expect("build the stage")
 }
 
 /// Each scenario in both families, as tests of their own: `both!(name)` calls `fn name(Family)`.

@@ -41,10 +41,7 @@ pub struct Outcome {
 
 /// The usual uplinks (5:4:1) and LANs, and more sections.
 pub fn profile(more: &str) -> String {
-    format!(
-        "{}{more}",
-        with_uplinks(&["weight: 5", "weight: 4", "weight: 1"])
-    )
+    format!("{}{more}", with_uplinks(&["weight: 5", "weight: 4", "weight: 1"]))
 }
 
 /// The usual site, with these keys for fiber, cable and lte.
@@ -86,13 +83,7 @@ impl Site {
             .expect("start the internet's servers");
         let dir = std::env::temp_dir().join(&stage.layout().prefix);
         fs::create_dir_all(&dir).expect("make a temporary directory");
-        Site {
-            stage,
-            family,
-            _servers: servers,
-            dir,
-            daemon: None,
-        }
+        Site { stage, family, _servers: servers, dir, daemon: None }
     }
 
     pub fn router(&self) -> Namespace {
@@ -125,12 +116,7 @@ impl Site {
             Command::new(homing())
                 .arg("run")
                 .arg(self.profile_path())
-                .args([
-                    "--runtime-dir",
-                    &self.path("run"),
-                    "--state-dir",
-                    &self.path("state"),
-                ])
+                .args(["--runtime-dir", &self.path("run"), "--state-dir", &self.path("state")])
                 .stdin(Stdio::null())
                 .stdout(log.try_clone().expect("share the log"))
                 .stderr(log)
@@ -161,9 +147,7 @@ impl Site {
     pub fn running(&self) -> bool {
         let stat = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let alive = |stat: String| !stat.is_empty() && !stat.contains(") Z ");
-        self.daemon
-            .as_ref()
-            .is_some_and(|child| alive(stat(child.id())))
+        self.daemon.as_ref().is_some_and(|child| alive(stat(child.id())))
     }
 
     /// Sends a signal to the process.
@@ -267,12 +251,8 @@ impl Site {
             ("conntrack", &["-L", "-f", "ipv6"]),
         ] {
             let outcome = self.command(program, args, &[]);
-            let text: String = outcome
-                .stdout
-                .lines()
-                .take(250)
-                .map(|l| format!("  {l}\n"))
-                .collect();
+            let text: String =
+                outcome.stdout.lines().take(250).map(|l| format!("  {l}\n")).collect();
             eprintln!("--- {program} {}\n{text}", args.join(" "));
         }
         eprintln!("--- homing's log\n{}", self.log());

@@ -12,12 +12,7 @@ use serde_json::Value;
 pub struct Snapshot(BTreeMap<String, Value>);
 
 /// Sysctls that change by themselves, or cannot be read.
-const VOLATILE: [&str; 4] = [
-    "nf_conntrack_count",
-    "stable_secret",
-    "flush",
-    "tcp_fastopen_key",
-];
+const VOLATILE: [&str; 4] = ["nf_conntrack_count", "stable_secret", "flush", "tcp_fastopen_key"];
 
 impl Snapshot {
     pub fn of(space: &Namespace) -> Snapshot {
@@ -29,11 +24,10 @@ impl Snapshot {
                 all.insert(format!("ip {}", full.join(" ")), listing);
             }
         }
-        let ruleset = space.nft_json(&["list", "ruleset"]).expect("nft");
+        let mut ruleset = space.nft_json(&["list", "ruleset"]).expect("nft");
+        forget_counts(&mut ruleset);
         all.insert("nft list ruleset".to_owned(), ruleset);
-        space
-            .enter(|| sysctls(Path::new("/proc/sys/net"), &mut all))
-            .expect("enter");
+        space.enter(|| sysctls(Path::new("/proc/sys/net"), &mut all)).expect("enter");
         Snapshot(all)
     }
 
@@ -41,17 +35,25 @@ impl Snapshot {
     pub fn differences(&self, later: &Snapshot) -> String {
         let keys = self.0.keys().chain(later.0.keys());
         let keys: std::collections::BTreeSet<_> = keys.collect();
-        let differs = keys
-            .into_iter()
-            .filter(|key| self.0.get(*key) != later.0.get(*key));
+        let differs = keys.into_iter().filter(|key| self.0.get(*key) != later.0.get(*key));
         let line = |key: &String| {
-            format!(
-                "{key}:\n  before {:?}\n  after  {:?}\n",
-                self.0.get(key),
-                later.0.get(key)
-            )
+            format!("{key}:\n  before {:?}\n  after  {:?}\n", self.0.get(key), later.0.get(key))
         };
         differs.map(line).collect()
+    }
+}
+
+/// Counters and what is left of timeouts change by themselves.
+fn forget_counts(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for key in ["packets", "bytes", "expires"] {
+                fields.remove(key);
+            }
+            fields.values_mut().for_each(forget_counts);
+        }
+        Value::Array(items) => items.iter_mut().for_each(forget_counts),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

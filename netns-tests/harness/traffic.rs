@@ -64,9 +64,7 @@ impl Site {
     pub fn open_many(&self, protocol: Protocol, hosts: std::ops::Range<u16>) -> Vec<Session> {
         let to = self.server(0, 80);
         let known = self.stage.layout().hosts;
-        let wanted: Vec<_> = hosts
-            .map(|i| (protocol, Some(self.host(i % known)), to))
-            .collect();
+        let wanted: Vec<_> = hosts.map(|i| (protocol, Some(self.host(i % known)), to)).collect();
         let opened = self.lan().open_all(&wanted).into_iter().enumerate();
         opened
             .map(|(i, session)| session.unwrap_or_else(|e| panic!("session {i} to {to}: {e}")))
@@ -113,9 +111,7 @@ impl Site {
         let quick = self.lan().timeout(Duration::from_millis(300));
         let look = || {
             let session = quick.open(Protocol::Tcp, Some(self.host(host)), self.server(0, 80));
-            session
-                .map(|session| self.uplink(&session))
-                .map_err(|error| error.to_string())
+            session.map(|session| self.uplink(&session)).map_err(|error| error.to_string())
         };
         let _ = until(PATIENCE, look, |way| way.as_deref() == Ok(uplink))
             .unwrap_or_else(|last| panic!("new sessions take {last:?} and not {uplink}"));

@@ -61,21 +61,14 @@ pub(super) fn internet_side(isp: &IspLayout) -> String {
 fn transit(isp: &IspLayout) -> ([Ipv4Addr; 2], [Ipv6Addr; 2]) {
     let k = isp.number;
     let v6 = |host| Ipv6Addr::new(0xfd00, 0xffff, u16::from(k), 0, 0, 0, 0, host);
-    (
-        [Ipv4Addr::new(10, 255, k, 1), Ipv4Addr::new(10, 255, k, 2)],
-        [v6(1), v6(2)],
-    )
+    ([Ipv4Addr::new(10, 255, k, 1), Ipv4Addr::new(10, 255, k, 2)], [v6(1), v6(2)])
 }
 
 /// Everything in the internet's namespace.
 pub(super) fn internet(layout: &Layout) -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned()];
     lines.extend(SERVERS_V4.iter().map(|a| format!("addr add {a}/32 dev lo")));
-    lines.extend(
-        SERVERS_V6
-            .iter()
-            .map(|a| format!("addr add {a}/128 dev lo nodad")),
-    );
+    lines.extend(SERVERS_V6.iter().map(|a| format!("addr add {a}/128 dev lo nodad")));
     for isp in &layout.isps {
         let (v4, v6) = transit(isp);
         let dev = internet_side(isp);
@@ -90,10 +83,8 @@ pub(super) fn internet(layout: &Layout) -> Vec<String> {
 /// The internet's routes to our addresses at one ISP, and to nothing else of ours.
 pub(super) fn way_back(isp: &IspLayout) -> Vec<String> {
     let dev = internet_side(isp);
-    let mut nets: Vec<IpNet> = vec![
-        isp.customer(Family::V4).into(),
-        isp.customer(Family::V6).into(),
-    ];
+    let mut nets: Vec<IpNet> =
+        vec![isp.customer(Family::V4).into(), isp.customer(Family::V6).into()];
     nets.extend(isp.prefixes.iter().copied());
     let (v4, v6) = transit(isp);
     nets.iter()
@@ -134,15 +125,12 @@ pub(super) fn isp_line(isp: &IspLayout) -> Vec<String> {
     }
     if isp.ipv6 {
         let length = isp.customer6.prefix_len();
-        lines.push(format!(
-            "addr replace {}/{length} dev {dev} nodad",
-            isp.gateway6
-        ));
+        lines.push(format!("addr replace {}/{length} dev {dev} nodad", isp.gateway6));
         lines.push(format!("addr replace {ISP_LINK_LOCAL}/64 dev {dev} nodad"));
     }
     lines.extend(isp.pages.iter().map(|page| {
-        let nodad = if page.is_ipv6() { " nodad" } else { "" };
-        format!("addr replace {} dev {dev}{nodad}", IpNet::from(*page))
+        let nodad = if page.addr().is_ipv6() { " nodad" } else { "" };
+        format!("addr replace {page} dev {dev}{nodad}")
     }));
     lines.push(format!("link set {dev} up"));
     lines.extend(isp_routes(isp));
@@ -150,7 +138,7 @@ pub(super) fn isp_line(isp: &IspLayout) -> Vec<String> {
 }
 
 /// The ISP's routes to us; the kernel forgets them when the link goes down.
-pub(super) fn isp_routes(isp: &IspLayout) -> Vec<String> {
+fn isp_routes(isp: &IspLayout) -> Vec<String> {
     let dev = CUSTOMER_SIDE;
     let prefixes = isp.prefixes.iter().map(|net| match (net, isp.handover) {
         (_, Handover::PointToPoint) => format!("route replace {net} dev {dev}"),
@@ -188,11 +176,9 @@ pub(super) fn router_addresses(isp: &IspLayout) -> Vec<String> {
     let dev = &isp.interface;
     let mut lines = match isp.handover {
         Handover::Gateway => vec![format!("addr add {} dev {dev}", isp.customer4)],
-        Handover::PointToPoint => vec![format!(
-            "addr add {} peer {}/32 dev {dev}",
-            isp.customer4.addr(),
-            isp.gateway4
-        )],
+        Handover::PointToPoint => {
+            vec![format!("addr add {} peer {}/32 dev {dev}", isp.customer4.addr(), isp.gateway4)]
+        }
     };
     if isp.ipv6 {
         lines.push(format!("addr add {} dev {dev} nodad", isp.customer6));
@@ -210,10 +196,7 @@ pub(super) fn router_defaults(isp: &IspLayout) -> Vec<String> {
     let mut lines = Vec::new();
     lines.push(match point_to_point {
         true => format!("route add default dev {dev} metric {metric}"),
-        false => format!(
-            "route add default via {} dev {dev} metric {metric}",
-            isp.gateway4
-        ),
+        false => format!("route add default via {} dev {dev} metric {metric}", isp.gateway4),
     });
     if isp.ipv6 {
         lines.push(match point_to_point {
@@ -229,20 +212,13 @@ pub(super) fn router_defaults(isp: &IspLayout) -> Vec<String> {
 /// The router's namespace: lines, LAN, DMZ.
 pub(super) fn router(layout: &Layout) -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned()];
-    for (dev, address, length) in [
-        ("lan0", lan_router as fn(Family) -> std::net::IpAddr, 16),
-        ("dmz0", dmz_router, 24),
-    ] {
+    for (dev, address, length) in
+        [("lan0", lan_router as fn(Family) -> std::net::IpAddr, 16), ("dmz0", dmz_router, 24)]
+    {
         lines.push(format!("link set {dev} up"));
         if layout.inside {
-            lines.push(format!(
-                "addr add {}/{length} dev {dev}",
-                address(Family::V4)
-            ));
-            lines.push(format!(
-                "addr add {}/64 dev {dev} nodad",
-                address(Family::V6)
-            ));
+            lines.push(format!("addr add {}/{length} dev {dev}", address(Family::V4)));
+            lines.push(format!("addr add {}/64 dev {dev} nodad", address(Family::V6)));
         }
     }
     lines.extend(layout.isps.iter().flat_map(router_line));
@@ -253,14 +229,8 @@ pub(super) fn router(layout: &Layout) -> Vec<String> {
 pub(super) fn lan(layout: &Layout) -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned(), "link set eth0 up".to_owned()];
     for index in 0..layout.hosts {
-        lines.push(format!(
-            "addr add {}/16 dev eth0",
-            host_address(Family::V4, index)
-        ));
-        lines.push(format!(
-            "addr add {}/64 dev eth0 nodad",
-            host_address(Family::V6, index)
-        ));
+        lines.push(format!("addr add {}/16 dev eth0", host_address(Family::V4, index)));
+        lines.push(format!("addr add {}/64 dev eth0 nodad", host_address(Family::V6, index)));
     }
     lines.push(format!("route add default via {}", lan_router(Family::V4)));
     lines.push(format!("route add default via {}", lan_router(Family::V6)));

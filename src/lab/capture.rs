@@ -49,11 +49,7 @@ pub struct Sighting {
 
 impl fmt::Display for Sighting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sighting {
-            source,
-            destination,
-            protocol,
-        } = self;
+        let Sighting { source, destination, protocol } = self;
         write!(f, "{protocol} {source} > {destination}")
     }
 }
@@ -77,19 +73,13 @@ impl fmt::Display for Leak {
 /// Everything seen since the last [`forget`].
 pub(super) fn sightings(isp: &Namespace) -> Result<BTreeSet<Sighting>, LabError> {
     let listing = isp.nft_json(&["list", "table", "inet", "watch"])?;
-    Ok(elements(&listing, &["seen4", "seen6"])
-        .iter()
-        .filter_map(sighting)
-        .collect())
+    Ok(elements(&listing, &["seen4", "seen6"]).iter().filter_map(sighting).collect())
 }
 
 /// The segment sizes that were announced in SYNs.
 pub(super) fn segment_sizes(isp: &Namespace) -> Result<BTreeSet<u64>, LabError> {
     let listing = isp.nft_json(&["list", "table", "inet", "watch"])?;
-    Ok(elements(&listing, &["mss"])
-        .iter()
-        .filter_map(Value::as_u64)
-        .collect())
+    Ok(elements(&listing, &["mss"]).iter().filter_map(Value::as_u64).collect())
 }
 
 /// Empties the record.
@@ -150,12 +140,6 @@ mod tests {
             .filter_map(sighting)
             .map(|s| s.to_string())
             .collect();
-        assert_eq!(
-            seen,
-            [
-                "tcp 198.51.101.2 > 203.0.113.10",
-                "47 10.1.0.9 > 203.0.113.10"
-            ]
-        );
+        assert_eq!(seen, ["tcp 198.51.101.2 > 203.0.113.10", "47 10.1.0.9 > 203.0.113.10"]);
     }
 }

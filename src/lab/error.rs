@@ -70,9 +70,6 @@ impl LabError {
     /// Wraps an error number.
     pub fn errno(what: impl Into<String>) -> impl FnOnce(nix::errno::Errno) -> LabError {
         let what = what.into();
-        move |errno| LabError::System {
-            what,
-            source: errno.into(),
-        }
+        move |errno| LabError::System { what, source: errno.into() }
     }
 }

@@ -66,10 +66,7 @@ impl Isp {
     /// When there is none.
     pub fn of(layout: &Layout, name: &str) -> Result<Isp, LabError> {
         let isp = layout.find(name)?;
-        Ok(Isp {
-            layout: isp.clone(),
-            space: layout.isp(isp),
-        })
+        Ok(Isp { layout: isp.clone(), space: layout.isp(isp) })
     }
 
     /// Addresses and names.
@@ -130,11 +127,9 @@ impl Isp {
     /// # Errors
     /// When a tool refuses.
     pub fn heal(&self) -> Result<(), LabError> {
-        self.space
-            .nft("add table inet fault\ndelete table inet fault\n")?;
-        let mut lines = vec![format!("link set {CUSTOMER_SIDE} up")];
-        lines.extend(build::isp_routes(&self.layout));
-        self.space.ip(&lines)
+        self.space.nft("add table inet fault\ndelete table inet fault\n")?;
+        // The kernel forgets link-local addresses and routes of a link that went down.
+        self.space.ip(&build::isp_line(&self.layout))
     }
 }
 
@@ -178,12 +173,7 @@ mod tests {
 
     #[test]
     fn faults_are_read_as_they_are_written() {
-        for fault in [
-            Fault::Carrier,
-            Fault::Silent,
-            Fault::Loss(30),
-            Fault::GatewayOnly,
-        ] {
+        for fault in [Fault::Carrier, Fault::Silent, Fault::Loss(30), Fault::GatewayOnly] {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         for bad in ["", "loss", "loss=0%", "loss=101%", "loss=x", "cable"] {

@@ -60,8 +60,8 @@ pub struct IspLayout {
     pub customer6: Ipv6Net,
     /// Networks that the ISP routes to us.
     pub prefixes: Vec<IpNet>,
-    /// Hosts inside the ISP, reached only by this line (a modem's page).
-    pub pages: Vec<IpAddr>,
+    /// Hosts on the line besides the gateway, with their networks (a modem's page).
+    pub pages: Vec<IpNet>,
     /// Whether the ISP has IPv6.
     pub ipv6: bool,
     /// The line's MTU.
@@ -166,14 +166,11 @@ impl Layout {
     /// With the names there are.
     pub fn find(&self, name: &str) -> Result<&IspLayout, LabError> {
         let known = || self.isps.iter().map(|isp| isp.name.as_str());
-        self.isps
-            .iter()
-            .find(|isp| isp.name == name)
-            .ok_or_else(|| LabError::Unknown {
-                kind: "uplink",
-                name: name.to_owned(),
-                known: known().collect::<Vec<_>>().join(", "),
-            })
+        self.isps.iter().find(|isp| isp.name == name).ok_or_else(|| LabError::Unknown {
+            kind: "uplink",
+            name: name.to_owned(),
+            known: known().collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// The namespace that a user calls by this name: lan, dmz, router, internet, or an uplink's.
@@ -186,17 +183,14 @@ impl Layout {
             "dmz" => Ok(self.dmz()),
             "router" => Ok(self.router()),
             "internet" => Ok(self.internet()),
-            isp => self
-                .find(isp)
-                .map(|isp| self.isp(isp))
-                .map_err(|error| match error {
-                    LabError::Unknown { name, known, .. } => LabError::Unknown {
-                        kind: "place",
-                        name,
-                        known: format!("lan, dmz, router, internet, {known}"),
-                    },
-                    other => other,
-                }),
+            isp => self.find(isp).map(|isp| self.isp(isp)).map_err(|error| match error {
+                LabError::Unknown { name, known, .. } => LabError::Unknown {
+                    kind: "place",
+                    name,
+                    known: format!("lan, dmz, router, internet, {known}"),
+                },
+                other => other,
+            }),
         }
     }
 

@@ -37,11 +37,7 @@ impl Claim {
             TryLockError::Error(source) => failed()(source),
         })?;
         remove_namespaces(prefix);
-        Ok(Claim {
-            prefix: prefix.to_owned(),
-            path,
-            _lock: lock,
-        })
+        Ok(Claim { prefix: prefix.to_owned(), path, _lock: lock })
     }
 
     /// Removes the namespaces, and the processes in them.
@@ -57,11 +53,7 @@ pub fn remove_leftovers() -> usize {
         .iter()
         .filter_map(|ns| ns.name().rsplit_once('-').map(|(site, _)| site.to_owned()))
         .collect();
-    sites
-        .iter()
-        .filter_map(|site| Claim::take(site).ok())
-        .map(|claim| claim.remove_site())
-        .count()
+    sites.iter().filter_map(|site| Claim::take(site).ok()).map(|claim| claim.remove_site()).count()
 }
 
 fn lock_path(prefix: &str) -> PathBuf {
@@ -75,10 +67,7 @@ fn remove_namespaces(prefix: &str) {
         return;
     }
     end_processes(&spaces);
-    let lines: Vec<String> = spaces
-        .iter()
-        .map(|ns| format!("netns del {}", ns.name()))
-        .collect();
+    let lines: Vec<String> = spaces.iter().map(|ns| format!("netns del {}", ns.name())).collect();
     // `-force` goes on after a name that is gone already.
     let _ = tools::feed(Tool::Ip, &["-force", "-batch", "-"], &lines.join("\n"));
 }

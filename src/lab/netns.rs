@@ -112,8 +112,7 @@ impl Namespace {
     /// # Errors
     /// When nft refuses it.
     pub fn nft(&self, script: &str) -> Result<(), LabError> {
-        self.enter(|| tools::feed(Tool::Nft, &["-f", "-"], script))?
-            .map(drop)
+        self.enter(|| tools::feed(Tool::Nft, &["-f", "-"], script))?.map(drop)
     }
 
     /// What `nft -j` says.

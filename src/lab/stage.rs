@@ -27,9 +27,7 @@ impl Builder {
     pub fn new(isps: &[&str]) -> Builder {
         let numbered = (1u8..).zip(isps);
         Builder {
-            isps: numbered
-                .map(|(number, name)| IspLayout::usual(name, number))
-                .collect(),
+            isps: numbered.map(|(number, name)| IspLayout::usual(name, number)).collect(),
             hosts: 64,
             inside: true,
         }
@@ -69,12 +67,7 @@ impl Builder {
         let stage = Stage {
             claim: Claim::take(&prefix)?,
             own: own_addresses(&self.isps),
-            layout: Layout {
-                prefix,
-                isps: self.isps,
-                hosts: self.hosts,
-                inside: self.inside,
-            },
+            layout: Layout { prefix, isps: self.isps, hosts: self.hosts, inside: self.inside },
         };
         stage.raise()?;
         Ok(stage)
@@ -128,10 +121,7 @@ impl Stage {
             let mut packets = capture::sightings(&self.layout.isp(isp))?;
             packets.retain(|packet| !allowed(packet.source));
             if !packets.is_empty() {
-                leaks.push(Leak {
-                    isp: isp.name.clone(),
-                    packets: packets.into_iter().collect(),
-                });
+                leaks.push(Leak { isp: isp.name.clone(), packets: packets.into_iter().collect() });
             }
         }
         Ok(leaks)
@@ -178,10 +168,7 @@ impl Stage {
         let line = build::line_wire(&self.layout, isp);
         tools::feed(Tool::Ip, &["-batch", "-"], &line)?;
         self.layout.isp(isp).ip(&build::isp_line(isp))?;
-        let wanted = IspLayout {
-            configured,
-            ..isp.clone()
-        };
+        let wanted = IspLayout { configured, ..isp.clone() };
         self.router().ip(&build::router_line(&wanted))
     }
 
@@ -253,9 +240,7 @@ impl Stage {
                 }));
             }
             work.into_iter().try_for_each(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         })?;
         layout.router().ip(&build::router(layout))
@@ -269,16 +254,11 @@ impl Drop for Stage {
 }
 
 fn own_addresses(isps: &[IspLayout]) -> BTreeMap<String, Vec<IpNet>> {
-    isps.iter()
-        .map(|isp| (isp.name.clone(), own(isp)))
-        .collect()
+    isps.iter().map(|isp| (isp.name.clone(), own(isp))).collect()
 }
 
 fn own(isp: &IspLayout) -> Vec<IpNet> {
     use crate::model::Family;
     let addresses = Family::BOTH.map(|family| IpNet::from(isp.customer(family)));
-    addresses
-        .into_iter()
-        .chain(isp.prefixes.iter().copied())
-        .collect()
+    addresses.into_iter().chain(isp.prefixes.iter().copied()).collect()
 }

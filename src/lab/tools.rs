@@ -99,8 +99,5 @@ fn with_line(stderr: &str, input: &str) -> String {
 }
 
 fn missing(tool: Tool) -> LabError {
-    LabError::MissingTool {
-        tool: tool.name(),
-        package: tool.package(),
-    }
+    LabError::MissingTool { tool: tool.name(), package: tool.package() }
 }

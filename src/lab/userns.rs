@@ -54,17 +54,12 @@ pub fn become_root() -> Result<(), LabError> {
         .args(env::args_os().skip(1))
         .env(INSIDE, dir)
         .exec();
-    Err(LabError::NeedsRoot {
-        reason: error.to_string(),
-    })
+    Err(LabError::NeedsRoot { reason: error.to_string() })
 }
 
 fn try_namespaces(namespaces: &[&str]) -> Result<(), LabError> {
-    let attempt = Command::new("unshare")
-        .args(namespaces)
-        .arg("true")
-        .stdin(Stdio::null())
-        .output();
+    let attempt =
+        Command::new("unshare").args(namespaces).arg("true").stdin(Stdio::null()).output();
     let reason = match attempt {
         Ok(output) if output.status.success() => return Ok(()),
         Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -85,14 +80,7 @@ fn mount_run(state: &Path) -> Result<(), LabError> {
     let failed = || LabError::errno("mount /run inside the user namespace");
     let nothing: Option<&str> = None;
     let held = fs::File::open(state).map_err(LabError::system("open the state directory"))?;
-    mount(
-        Some("tmpfs"),
-        "/run",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        nothing,
-    )
-    .map_err(failed())?;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), nothing).map_err(failed())?;
     fs::create_dir_all("/run/netns").map_err(LabError::system("make /run/netns"))?;
     if state.starts_with("/run") {
         let source = format!("/proc/self/fd/{}", held.as_raw_fd());

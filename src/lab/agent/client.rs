@@ -38,12 +38,7 @@ pub struct Session {
 impl Client {
     /// A client that waits a second for each answer.
     pub fn new(space: &Namespace) -> Client {
-        Client {
-            space: space.clone(),
-            timeout: Duration::from_secs(1),
-            dscp: 0,
-            device: None,
-        }
+        Client { space: space.clone(), timeout: Duration::from_secs(1), dscp: 0, device: None }
     }
 
     /// How long to wait for a connection and for an answer.
@@ -78,9 +73,7 @@ impl Client {
         to: SocketAddr,
     ) -> io::Result<Session> {
         let mut sessions = self.open_all(&[(protocol, from, to)]);
-        sessions
-            .pop()
-            .unwrap_or_else(|| Err(io::Error::other("no session")))
+        sessions.pop().unwrap_or_else(|| Err(io::Error::other("no session")))
     }
 
     /// Opens sessions one after the other, asking each once.
@@ -111,9 +104,7 @@ impl Client {
     /// # Errors
     /// When none comes in time.
     pub fn ping(&self, from: Option<IpAddr>, to: IpAddr) -> io::Result<Duration> {
-        self.space
-            .enter(|| self.echo(from, to))
-            .map_err(io::Error::other)?
+        self.space.enter(|| self.echo(from, to)).map_err(io::Error::other)?
     }
 
     fn begin(
@@ -125,13 +116,8 @@ impl Client {
         let from = from.map(|address| SocketAddr::new(address, 0));
         let socket = self.socket(protocol, from, to)?;
         socket.connect_timeout(&to.into(), self.timeout)?;
-        let mut session = Session {
-            protocol,
-            local: address(&socket)?,
-            remote: to,
-            seen: to,
-            socket,
-        };
+        let mut session =
+            Session { protocol, local: address(&socket)?, remote: to, seen: to, socket };
         session.ask(self.timeout)?;
         Ok(session)
     }
@@ -234,9 +220,7 @@ impl Session {
 
 fn address(socket: &Socket) -> io::Result<SocketAddr> {
     let local = socket.local_addr()?;
-    local
-        .as_socket()
-        .ok_or_else(|| io::Error::other("a socket without an address"))
+    local.as_socket().ok_or_else(|| io::Error::other("a socket without an address"))
 }
 
 /// An echo request (RFC 792, RFC 4443); the kernel fills in the checksum of the latter.
@@ -253,9 +237,8 @@ fn request(to: IpAddr, id: u16) -> [u8; 16] {
 /// The internet checksum (RFC 1071).
 fn checksum(packet: &[u8]) -> u16 {
     let words = packet.chunks(2);
-    let sum: u32 = words
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)])))
-        .sum();
+    let sum: u32 =
+        words.map(|w| u32::from(u16::from_be_bytes([w[0], w.get(1).copied().unwrap_or(0)]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
     !u16::try_from(folded).unwrap_or_default()

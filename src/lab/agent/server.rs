@@ -50,14 +50,8 @@ impl Servers {
             counts: Arc::clone(&counts),
         };
         let thread = thread::spawn(move || serve(&wanted, &ready, stopped));
-        started
-            .recv()
-            .map_err(|_| LabError::Running("the servers' thread ended".to_owned()))??;
-        Ok(Servers {
-            counts,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        started.recv().map_err(|_| LabError::Running("the servers' thread ended".to_owned()))??;
+        Ok(Servers { counts, stop: Some(stop), thread: Some(thread) })
     }
 
     /// How often each caller came to each server.
@@ -174,10 +168,7 @@ async fn accept(listener: TcpListener, counts: Counts) {
 }
 
 async fn lines(mut stream: TcpStream, peer: SocketAddr) {
-    let answer = format!(
-        "{}\n",
-        SocketAddr::new(peer.ip().to_canonical(), peer.port())
-    );
+    let answer = format!("{}\n", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
