@@ -93,7 +93,7 @@ fn foreign_bits_of_the_marks_are_kept(family: Family) {
     site.assert_stay(&mut sessions, "with foreign bits in the mark");
     assert_eq!(counter(&site, "lost"), 0, "packets that lost a foreign bit");
     assert!(counter(&site, "kept") > 100);
-    let listing = site.command("conntrack", &["-L", "-f", ip(family)], &[]).stdout;
+    let listing = site.command("conntrack", &["-L", "-f", ip(family)]).stdout;
     let marks: Vec<u32> = listing
         .lines()
         .filter(|line| line.contains("dport=80"))
@@ -124,8 +124,7 @@ fn what_is_repaired_is_only_ours(family: Family) {
     let own: Vec<u64> = own.filter(|p| (10_000..20_000).contains(p)).collect();
     assert!(own.len() > 3, "{all}");
     for priority in [own[0], own[1], own[own.len() - 1]] {
-        let outcome =
-            site.command("ip", &[option, "rule", "del", "pref", &priority.to_string()], &[]);
+        let outcome = site.command("ip", &[option, "rule", "del", "pref", &priority.to_string()]);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
     crate::harness::until(crate::harness::PATIENCE, rules, |now| *now == all).expect("repaired");

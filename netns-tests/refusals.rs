@@ -46,7 +46,7 @@ fn a_second_run_is_refused_and_disturbs_nothing(family: Family) {
     assert!(same.stderr.contains("homing"), "{same:?}");
     let (run, state) = (site.path("other-run"), site.path("other-state"));
     let args = ["run", &profile, "--runtime-dir", &run, "--state-dir", &state];
-    let elsewhere = site.command(homing(), &args, &[]);
+    let elsewhere = site.command(homing(), &args);
     assert_eq!(elsewhere.code, Some(1), "with other directories: {elsewhere:?}");
     assert_eq!(before.differences(&Snapshot::of(&site.router())), "");
     assert_eq!(site.status()["ready"], true);
@@ -54,9 +54,9 @@ fn a_second_run_is_refused_and_disturbs_nothing(family: Family) {
 }
 
 /// What a refused `run` leaves behind: nothing.
-fn assert_refused(site: &Site, args: &[&str], env: &[(&str, &str)], words: &[&str]) {
+fn assert_refused(site: &Site, args: &[&str], words: &[&str]) {
     let before = Snapshot::of(&site.router());
-    let outcome = site.command(args[0], &args[1..], env);
+    let outcome = site.command(args[0], &args[1..]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let stderr = outcome.stderr.to_lowercase();
     assert!(words.iter().any(|word| stderr.contains(word)), "none of {words:?} in {outcome:?}");
@@ -76,7 +76,7 @@ fn sections_without_an_engine_are_refused_by_name(family: Family) {
         site.write_profile(&profile(section));
         let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
         let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
-        assert_refused(&site, &args, &[], &[key]);
+        assert_refused(&site, &args, &[key]);
     }
 }
 
@@ -88,16 +88,20 @@ fn without_permission_it_says_what_it_needs() {
     let drop = ["/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all", homing()];
     let run = ["run", &path, "--runtime-dir", &run, "--state-dir", &state];
     let args: Vec<&str> = drop.into_iter().chain(run).collect();
-    assert_refused(&site, &args, &[], &["root", "cap_net_admin", "sudo"]);
+    assert_refused(&site, &args, &["root", "cap_net_admin", "sudo"]);
 }
 
+/// A mount namespace in which `nft` is no program hides it, wherever homing looks.
 #[test]
 fn without_nft_it_says_what_to_install() {
     let site = Site::prepare(V4, |b| b);
     site.write_profile(&profile(""));
     let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
-    let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
-    assert_refused(&site, &args, &[("PATH", &site.path("empty"))], &["nft"]);
+    let script = "mount --bind /dev/null \"$(command -v nft)\" && exec \"$@\"";
+    let hide = ["/usr/bin/unshare", "--mount", "sh", "-c", script, "sh", homing()];
+    let run = ["run", &path, "--runtime-dir", &run, "--state-dir", &state];
+    let args: Vec<&str> = hide.into_iter().chain(run).collect();
+    assert_refused(&site, &args, &["nft"]);
 }
 
 #[test]
@@ -106,7 +110,7 @@ fn a_wrong_profile_at_start_changes_nothing() {
     site.write_profile("version: 1\nuplinks:\n  fiber: { interface: wan0, gatway: auto }\n");
     let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
     let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
-    assert_refused(&site, &args, &[], &["gateway"]);
+    assert_refused(&site, &args, &["gateway"]);
 }
 
 #[test]

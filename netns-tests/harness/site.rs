@@ -175,16 +175,15 @@ impl Site {
             Some(&"check" | &"plan" | &"schema") => {}
             _ => all.extend(["--runtime-dir", &run]),
         }
-        self.command(homing(), &all, &[])
+        self.command(homing(), &all)
     }
 
     /// Runs a program in the router, 20 seconds at most.
-    pub fn command(&self, program: &str, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+    pub fn command(&self, program: &str, args: &[&str]) -> Outcome {
         let work = || {
             Command::new("/usr/bin/timeout")
                 .args(["-k", "1", "20", program])
                 .args(args)
-                .envs(env.iter().copied())
                 .stdin(Stdio::null())
                 .output()
         };
@@ -250,7 +249,7 @@ impl Site {
             ("conntrack", &["-L"]),
             ("conntrack", &["-L", "-f", "ipv6"]),
         ] {
-            let outcome = self.command(program, args, &[]);
+            let outcome = self.command(program, args);
             let text: String =
                 outcome.stdout.lines().take(250).map(|l| format!("  {l}\n")).collect();
             eprintln!("--- {program} {}\n{text}", args.join(" "));

@@ -102,6 +102,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show a whole site in network namespaces: what a newcomer runs first
+    Lab(super::lab::Lab),
     /// Print the JSON Schema of profiles, for editors
     Schema,
 }

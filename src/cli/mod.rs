@@ -4,6 +4,7 @@ mod arguments;
 pub mod check;
 mod control;
 mod kernel;
+mod lab;
 mod run;
 pub mod schema;
 mod show;
@@ -32,6 +33,7 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Status { runtime, json } => control::status(&runtime.runtime_dir, json),
         Command::Uplinks { runtime, json } => control::uplinks(&runtime.runtime_dir, json),
         Command::Policies { runtime, json } => control::policies(&runtime.runtime_dir, json),
+        Command::Lab(lab) => lab::run(lab),
         Command::Bindings { runtime, json } => control::bindings(&runtime.runtime_dir, json),
     }
 }

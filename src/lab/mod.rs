@@ -17,6 +17,7 @@
 mod agent;
 mod build;
 mod capture;
+pub mod demo;
 mod error;
 mod fault;
 mod layout;

@@ -1,0 +1,99 @@
+//! `homing lab`: a whole site in network namespaces, to look at and to break.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::lab::{self, Fault, demo};
+
+/// Arguments of `homing lab`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct Lab {
+    /// The lab's name, when there is more than one
+    #[arg(long, global = true, default_value = "lab")]
+    name: String,
+    /// A profile of your own (uplinks by any interface, LANs on lan0 and dmz0)
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Do not show the table
+    #[arg(long)]
+    no_table: bool,
+    /// End after so many seconds
+    #[arg(long = "for", value_name = "SECONDS")]
+    time: Option<u64>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Break an uplink of the running lab
+    Fail {
+        /// The uplink
+        uplink: String,
+        /// carrier, silent, gateway-only, or loss=30%
+        #[arg(long, default_value = "carrier", value_parser = str::parse::<Fault>)]
+        how: Fault,
+    },
+    /// Mend an uplink of the running lab
+    Heal {
+        /// The uplink
+        uplink: String,
+    },
+    /// Run a command at a place of the running lab
+    Exec {
+        /// lan, dmz, router, internet, or an uplink's name (its ISP)
+        place: String,
+        /// The command and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Show the status of homing in the running lab
+    Status,
+}
+
+/// Does what the arguments say. To be called before any thread exists.
+pub(super) fn run(lab: Lab) -> ExitCode {
+    match execute(lab) {
+        Ok(code) => code,
+        Err(error) => super::complain(&error),
+    }
+}
+
+fn execute(lab: Lab) -> anyhow::Result<ExitCode> {
+    let name = lab.name.as_str();
+    match lab.action {
+        None => demo::run(&demo::Demo {
+            name: lab.name,
+            profile: lab.profile,
+            table: !lab.no_table,
+            time: lab.time.map(Duration::from_secs),
+        })?,
+        Some(Action::Fail { uplink, how }) => demo::fail(name, &uplink, how)?,
+        Some(Action::Heal { uplink }) => demo::heal(name, &uplink)?,
+        Some(Action::Exec { place, command }) => {
+            return enter(&demo::place(name, &place)?, &command);
+        }
+        Some(Action::Status) => return status(name),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes the command.
+fn enter(place: &lab::Namespace, command: &[String]) -> anyhow::Result<ExitCode> {
+    let (program, args) = command.split_first().context("no command")?;
+    place.join()?;
+    let error = Command::new(program).args(args).exec();
+    Err(error).with_context(|| format!("cannot run {program}"))
+}
+
+fn status(name: &str) -> anyhow::Result<ExitCode> {
+    let register = demo::Register::find(name)?;
+    register.layout().router().join()?;
+    Ok(super::control::status(register.runtime_dir(), false))
+}
