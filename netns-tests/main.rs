@@ -1,1 +1,27 @@
-//! Scenarios on a real kernel.
+//! Scenarios on a real kernel: a site in network namespaces, `homing run` in its router, and
+//! assertions with the system's own tools and with what servers and ISPs saw.
+//!
+//! Each scenario runs in IPv4 and in IPv6, has a site of its own, and ends with a look at what every
+//! ISP received: never a packet with a source that is not ours to use there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so and stops"
+)]
+#![allow(unreachable_pub, reason = "nobody imports a test")]
+
+mod harness;
+
+mod all_down;
+mod balance;
+mod changes;
+mod firewall;
+mod foreign;
+mod inbound;
+mod lifecycle;
+mod lines;
+mod matching;
+mod own_traffic;
+mod persistence;
+mod refusals;
+mod stage;

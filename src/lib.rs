@@ -8,6 +8,7 @@ pub mod clock;
 pub mod daemon;
 pub mod kernel;
 pub mod kstate;
+pub mod lab;
 pub mod model;
 pub mod plan;
 pub mod profile;

@@ -1,0 +1,309 @@
+//! A stage with `homing run` in its router.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use homing::lab::{self, Builder, Namespace, Servers, Stage};
+use homing::model::Family;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::until;
+
+/// How long anything may take that is not itself under test.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ports of every server on the internet, in the DMZ and in the LAN.
+pub const TCP: [u16; 4] = [80, 443, 5060, 8080];
+pub const UDP: [u16; 4] = [53, 80, 443, 5060];
+
+/// A site under test. When it goes, nothing may have leaked; when a test fails, it tells all.
+pub struct Site {
+    pub stage: Stage,
+    pub family: Family,
+    _servers: Servers,
+    pub dir: PathBuf,
+    daemon: Option<Child>,
+}
+
+/// What a command said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The usual uplinks (5:4:1) and LANs, and more sections.
+pub fn profile(more: &str) -> String {
+    format!(
+        "{}{more}",
+        with_uplinks(&["weight: 5", "weight: 4", "weight: 1"])
+    )
+}
+
+/// The usual site, with these keys for fiber, cable and lte.
+pub fn with_uplinks(keys: &[&str; 3]) -> String {
+    let mut text = "version: 1\nsite: test\nuplinks:\n".to_owned();
+    for (index, name) in ["fiber", "cable", "lte"].iter().enumerate() {
+        text += &format!("  {name}: {{ interface: wan{index}, {} }}\n", keys[index]);
+    }
+    text + "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\n"
+}
+
+/// One policy for everything.
+pub fn one_policy(keys: &str) -> String {
+    profile(&format!("policies:\n  - {{ name: default, {keys} }}\n"))
+}
+
+impl Site {
+    /// The usual site, homing running.
+    pub fn start(family: Family, profile: &str) -> Site {
+        Site::start_on(family, profile, |builder| builder)
+    }
+
+    /// Another site, homing running.
+    pub fn start_on(
+        family: Family,
+        profile: &str,
+        change: impl FnOnce(Builder) -> Builder,
+    ) -> Site {
+        let mut site = Site::prepare(family, change);
+        site.run(profile);
+        site
+    }
+
+    /// A site before homing is started for the first time.
+    pub fn prepare(family: Family, change: impl FnOnce(Builder) -> Builder) -> Site {
+        let stage = super::stage(change);
+        let internet: Vec<IpAddr> = (0..4).map(|i| lab::server(family, i)).collect();
+        let servers = Servers::start(&stage.layout().internet(), &internet, &TCP, &UDP)
+            .expect("start the internet's servers");
+        let dir = std::env::temp_dir().join(&stage.layout().prefix);
+        fs::create_dir_all(&dir).expect("make a temporary directory");
+        Site {
+            stage,
+            family,
+            _servers: servers,
+            dir,
+            daemon: None,
+        }
+    }
+
+    pub fn router(&self) -> Namespace {
+        self.stage.router()
+    }
+
+    pub fn profile_path(&self) -> PathBuf {
+        self.dir.join("site.yaml")
+    }
+
+    pub fn write_profile(&self, text: &str) {
+        fs::write(self.profile_path(), text).expect("write the profile");
+    }
+
+    /// Starts `homing run` and waits until it says that it is ready.
+    pub fn run(&mut self, profile: &str) {
+        self.write_profile(profile);
+        self.run_again();
+    }
+
+    /// The same with the profile as it lies there.
+    pub fn run_again(&mut self) {
+        assert!(self.daemon.is_none(), "homing runs already");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("log"))
+            .expect("open the log");
+        let command = || {
+            Command::new(homing())
+                .arg("run")
+                .arg(self.profile_path())
+                .args([
+                    "--runtime-dir",
+                    &self.path("run"),
+                    "--state-dir",
+                    &self.path("state"),
+                ])
+                .stdin(Stdio::null())
+                .stdout(log.try_clone().expect("share the log"))
+                .stderr(log)
+                .spawn()
+        };
+        let child = self.router().enter(command).expect("enter the router");
+        self.daemon = Some(child.expect("start homing"));
+        self.wait_ready();
+    }
+
+    fn wait_ready(&mut self) {
+        let last = until(
+            PATIENCE,
+            || (self.homing(&["status", "--json"]), self.running()),
+            |(status, running)| !running || status.json()["ready"] == true,
+        );
+        match last {
+            Ok((_, true)) => {}
+            Ok((_, false)) => panic!("homing ended instead of being ready:\n{}", self.log()),
+            Err((status, _)) => {
+                let kernel = &status.json()["kernel"];
+                panic!("homing is not ready: {kernel:.2000?}\n{}", self.log())
+            }
+        }
+    }
+
+    /// Whether the process lives.
+    pub fn running(&self) -> bool {
+        let stat = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let alive = |stat: String| !stat.is_empty() && !stat.contains(") Z ");
+        self.daemon
+            .as_ref()
+            .is_some_and(|child| alive(stat(child.id())))
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: Signal) {
+        let child = self.daemon.as_ref().expect("homing runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        kill(pid, signal).expect("send a signal");
+    }
+
+    /// Sends a signal, and waits for the end of the process; its exit code.
+    pub fn stop(&mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        until(PATIENCE, || self.running(), |running| !running).expect("homing ends");
+        let mut child = self.daemon.take().expect("homing ran");
+        child.wait().expect("its exit status").code()
+    }
+
+    /// Runs a `homing` command in the router, on this site's directories.
+    pub fn homing(&self, args: &[&str]) -> Outcome {
+        let run = self.path("run");
+        let state = self.path("state");
+        let mut all = args.to_vec();
+        match args.first() {
+            Some(&"down" | &"run") => all.extend(["--runtime-dir", &run, "--state-dir", &state]),
+            Some(&"check" | &"plan" | &"schema") => {}
+            _ => all.extend(["--runtime-dir", &run]),
+        }
+        self.command(homing(), &all, &[])
+    }
+
+    /// Runs a program in the router, 20 seconds at most.
+    pub fn command(&self, program: &str, args: &[&str], env: &[(&str, &str)]) -> Outcome {
+        let work = || {
+            Command::new("/usr/bin/timeout")
+                .args(["-k", "1", "20", program])
+                .args(args)
+                .envs(env.iter().copied())
+                .stdin(Stdio::null())
+                .output()
+        };
+        let output = self.router().enter(work).expect("enter the router");
+        let output = output.expect("start timeout");
+        Outcome {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Reloads another profile, which must be accepted.
+    pub fn reload(&self, profile: &str) {
+        self.write_profile(profile);
+        let outcome = self.homing(&["reload"]);
+        assert_eq!(outcome.code, Some(0), "reload: {outcome:?}\n{profile}");
+    }
+
+    pub fn status(&self) -> Value {
+        let outcome = self.homing(&["status", "--json"]);
+        assert_eq!(outcome.code, Some(0), "status: {outcome:?}");
+        outcome.json()
+    }
+
+    /// Polls the status until it is right; panics with the last one.
+    pub fn wait_status(&self, what: &str, right: impl Fn(&Value) -> bool) -> Value {
+        until(PATIENCE, || self.status(), right)
+            .unwrap_or_else(|last| panic!("never came true: {what}; last status: {last:#}"))
+    }
+
+    /// Waits until an uplink is usable, or is not.
+    pub fn wait_usable(&self, uplink: &str, usable: bool) {
+        self.wait_status(&format!("{uplink} usable: {usable}"), |status| {
+            status["uplinks"][uplink]["usable"] == usable
+        });
+    }
+
+    /// `homing plan` must find nothing.
+    pub fn assert_settled(&self) {
+        let profile = self.path("site.yaml");
+        let outcome = self.homing(&["plan", &profile]);
+        assert_eq!(outcome.stdout, "# nothing to change\n", "{outcome:?}");
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        Path::new(&self.dir).join(name).display().to_string()
+    }
+
+    /// What one wants to know when a test has failed.
+    fn tell_all(&self) {
+        for (program, args) in [
+            ("ip", &["rule"][..]),
+            ("ip", &["-6", "rule"]),
+            ("ip", &["route", "show", "table", "all"]),
+            ("ip", &["-6", "route", "show", "table", "all"]),
+            ("nft", &["list", "table", "inet", "homing"]),
+            ("conntrack", &["-L"]),
+            ("conntrack", &["-L", "-f", "ipv6"]),
+        ] {
+            let outcome = self.command(program, args, &[]);
+            let text: String = outcome
+                .stdout
+                .lines()
+                .take(250)
+                .map(|l| format!("  {l}\n"))
+                .collect();
+            eprintln!("--- {program} {}\n{text}", args.join(" "));
+        }
+        eprintln!("--- homing's log\n{}", self.log());
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let failed = thread::panicking();
+        if failed {
+            self.tell_all();
+        }
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+        if !failed && let Err(leaks) = self.stage.check_leaks() {
+            panic!("{leaks}");
+        }
+    }
+}
+
+impl Outcome {
+    /// Standard output as JSON; null when it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_default()
+    }
+}
+
+/// The program under test.
+pub fn homing() -> &'static str {
+    env!("CARGO_BIN_EXE_homing")
+}

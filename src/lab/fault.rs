@@ -1,0 +1,193 @@
+//! An ISP as the tests and the lab handle it: what it saw, and how it fails.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use super::capture::{self, Sighting};
+use super::{CUSTOMER_SIDE, IspLayout, LabError, Layout, Namespace, build};
+
+/// A way in which a line fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The cable is pulled: our interface loses its carrier.
+    Carrier,
+    /// The ISP answers nothing at all; the carrier stays.
+    Silent,
+    /// This share of what we send is lost, in percent.
+    Loss(u8),
+    /// The gateway answers, and nothing behind it.
+    GatewayOnly,
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Fault, String> {
+        let percent = |text: &str| {
+            let number = text.trim_end_matches('%').parse::<u8>().ok();
+            number.filter(|n| (1..=100).contains(n)).map(Fault::Loss)
+        };
+        match text {
+            "carrier" => Some(Fault::Carrier),
+            "silent" => Some(Fault::Silent),
+            "gateway-only" => Some(Fault::GatewayOnly),
+            other => other.strip_prefix("loss=").and_then(percent),
+        }
+        .ok_or_else(|| {
+            format!("`{text}` is none of: carrier, silent, loss=30% (1 to 100), gateway-only")
+        })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Carrier => f.write_str("carrier"),
+            Fault::Silent => f.write_str("silent"),
+            Fault::Loss(percent) => write!(f, "loss={percent}%"),
+            Fault::GatewayOnly => f.write_str("gateway-only"),
+        }
+    }
+}
+
+/// One ISP of a site.
+#[derive(Debug, Clone)]
+pub struct Isp {
+    layout: IspLayout,
+    space: Namespace,
+}
+
+impl Isp {
+    /// The ISP of that name in a site, also in one that another process built.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(layout: &Layout, name: &str) -> Result<Isp, LabError> {
+        let isp = layout.find(name)?;
+        Ok(Isp {
+            layout: isp.clone(),
+            space: layout.isp(isp),
+        })
+    }
+
+    /// Addresses and names.
+    pub fn layout(&self) -> &IspLayout {
+        &self.layout
+    }
+
+    /// Its namespace.
+    pub fn space(&self) -> &Namespace {
+        &self.space
+    }
+
+    /// Everything that came from the customer.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn sightings(&self) -> Result<BTreeSet<Sighting>, LabError> {
+        capture::sightings(&self.space)
+    }
+
+    /// The sources of everything that came from the customer.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn sources_seen(&self) -> Result<BTreeSet<IpAddr>, LabError> {
+        Ok(self.sightings()?.into_iter().map(|s| s.source).collect())
+    }
+
+    /// The TCP segment sizes that came announced in SYNs.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn segment_sizes_seen(&self) -> Result<BTreeSet<u64>, LabError> {
+        capture::segment_sizes(&self.space)
+    }
+
+    /// Empties the record.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn forget(&self) -> Result<(), LabError> {
+        capture::forget(&self.space)
+    }
+
+    /// Breaks the line; a fault that was there before is replaced.
+    ///
+    /// # Errors
+    /// When a tool refuses.
+    pub fn fail(&self, fault: Fault) -> Result<(), LabError> {
+        match fault {
+            Fault::Carrier => self.space.ip(&[format!("link set {CUSTOMER_SIDE} down")]),
+            other => self.space.nft(&script(other)),
+        }
+    }
+
+    /// Mends the line, whatever was wrong.
+    ///
+    /// # Errors
+    /// When a tool refuses.
+    pub fn heal(&self) -> Result<(), LabError> {
+        self.space
+            .nft("add table inet fault\ndelete table inet fault\n")?;
+        let mut lines = vec![format!("link set {CUSTOMER_SIDE} up")];
+        lines.extend(build::isp_routes(&self.layout));
+        self.space.ip(&lines)
+    }
+}
+
+fn script(fault: Fault) -> String {
+    let rules = match fault {
+        Fault::Carrier => "",
+        Fault::Silent => {
+            r#"
+    chain in {
+        type filter hook prerouting priority -250
+        iifname "cust" drop
+    }
+    chain out {
+        type filter hook postrouting priority -250
+        oifname "cust" icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+        oifname "cust" drop
+    }"#
+        }
+        Fault::Loss(percent) => &format!(
+            r#"
+    chain in {{
+        type filter hook prerouting priority -250
+        iifname "cust" numgen random mod 100 <= {} drop
+    }}"#,
+            percent.saturating_sub(1)
+        ),
+        Fault::GatewayOnly => {
+            r#"
+    chain through {
+        type filter hook forward priority -250
+        drop
+    }"#
+        }
+    };
+    format!("add table inet fault\ndelete table inet fault\ntable inet fault {{{rules}\n}}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fault;
+
+    #[test]
+    fn faults_are_read_as_they_are_written() {
+        for fault in [
+            Fault::Carrier,
+            Fault::Silent,
+            Fault::Loss(30),
+            Fault::GatewayOnly,
+        ] {
+            assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+        for bad in ["", "loss", "loss=0%", "loss=101%", "loss=x", "cable"] {
+            assert!(bad.parse::<Fault>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! A virtual site in network namespaces: the demo `homing lab`, and the stage of `netns-tests`.
+//!
+//! ```text
+//!   lan (many hosts) ──lan0─┐            ┌─wan0── ISP 1 ──┐
+//!                           │  router r  ├─wan1── ISP 2 ──┤ internet (servers)
+//!   dmz (one server) ──dmz0─┘            └─wan2── ISP 3 ──┘
+//! ```
+//!
+//! Everything has a name that begins with `hl-PID-N`, so many sites live side by side. ISPs route
+//! only what belongs to their customer: a packet that leaves by an ISP with somebody else's source
+//! is recorded there ([`Isp::sources_seen`], [`Stage::check_leaks`]) and never answered.
+//! Nothing here touches the namespace that we come from, and no packet leaves the site.
+//!
+//! A [`Layout`] is plain data, so that a second process can find its way in a running lab; only a
+//! [`Stage`] owns the site, and removes it when dropped, also while a panic unwinds.
+
+mod agent;
+mod build;
+mod capture;
+mod error;
+mod fault;
+mod layout;
+mod leftovers;
+mod netns;
+mod stage;
+pub mod tools;
+mod userns;
+
+pub use agent::{Arrival, Client, Protocol, Servers, Session};
+pub use capture::{Leak, Sighting};
+pub use error::LabError;
+pub use fault::{Fault, Isp};
+pub use layout::{
+    CUSTOMER_SIDE, Handover, ISP_LINK_LOCAL, IspLayout, Layout, SERVERS_V4, SERVERS_V6, dmz_router,
+    dmz_server, host_address, lan_router, net_of6, net4, server,
+};
+pub use leftovers::remove_leftovers;
+pub use netns::Namespace;
+pub use stage::{Builder, Stage};
+pub use userns::{become_root, run_dir};
