@@ -1,6 +1,8 @@
 //! homing: a multi-ISP multihoming edge router in one process.
 
 pub mod api;
+#[cfg(test)]
+mod arrows;
 pub mod cli;
 pub mod clock;
 pub mod daemon;

@@ -10,6 +10,8 @@ mod nft;
 mod path;
 mod routing;
 mod sysctls;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use crate::kstate::{KernelState, Snapshot};

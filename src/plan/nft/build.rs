@@ -22,6 +22,14 @@ pub mod names {
     /// Uplink → put its mark on a packet that carries another owner's bits.
     pub const RESTORE: &str = "restore";
 
+    /// Policy → give the session its other owner's bits back.
+    pub const CARRIED: &str = "carried";
+
+    /// Gives a session of the policy its other owner's bits back.
+    pub fn carried(id: PolicyId, name: &Name) -> String {
+        format!("carried-{id}-{name}")
+    }
+
     /// Puts the uplink's mark on the packet.
     pub fn uplink(id: UplinkId, name: &Name) -> String {
         format!("uplink-{id}-{name}")

@@ -43,7 +43,12 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, view: &View) {
         let chain = names::uplink(id, &uplink.name);
         (mark_bytes(layout.mark(id).0), ElementData::Verdict(Verdict::Goto(chain)))
     });
-    table.set(names::RESTORE, Role::Fixed, shape, "", restore.collect());
+    table.set(names::RESTORE, Role::Fixed, shape.clone(), "", restore.collect());
+    let carried = layout.policies().map(|(policy, id)| {
+        let chain = names::carried(id, &policy.name);
+        (mark_bytes(layout.policy_mark(id).0), ElementData::Verdict(Verdict::Goto(chain)))
+    });
+    table.set(names::CARRIED, Role::Fixed, shape, "", carried.collect());
     for family in Family::BOTH {
         add_family(table, layout, view, family);
     }

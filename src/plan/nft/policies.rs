@@ -2,7 +2,8 @@
 //!
 //! While a policy chooses, the connection mark holds the candidate: first the uplink's bits alone,
 //! as they stand in bindings and slots, then with the policy's, as the key of the map `take`. So
-//! the packet mark keeps other owners' bits throughout.
+//! the packet mark keeps other owners' bits throughout; those of the connection mark, if another
+//! owner set any on the very first packet before us, are carried past (`prerouting.rs`).
 
 use std::collections::BTreeMap;
 

@@ -79,9 +79,38 @@ fn add_classify(table: &mut Builder, layout: &Layout) {
             }
         }
     }
+    let foreign = !layout.site.marks.ours();
     rules
+        .rule(format!("ct mark & {foreign:#x} != 0 meta mark & {foreign:#x} == 0 goto carry"), "")
         .rule("meta nfproto ipv4 goto policies4", "policies")
         .rule("meta nfproto ipv6 goto policies6", "policies");
+    add_carry(table, layout);
+}
+
+/// Other owners' bits of the connection mark, on the first packet of a session: policies need the
+/// whole mark (`policies.rs`), so those bits ride in the packet mark meanwhile, and go back.
+fn add_carry(table: &mut Builder, layout: &Layout) {
+    let marks = layout.site.marks;
+    let (uplink, foreign) = (marks.uplink, !marks.ours());
+    table
+        .chain("carry")
+        .rule(format!("meta mark set ct mark & {foreign:#x}"), "")
+        .rule("meta nfproto ipv4 jump policies4", "policies")
+        .rule("meta nfproto ipv6 jump policies6", "policies")
+        .rule(format!("ct mark & {} vmap @{}", marks.policy, names::CARRIED), "");
+    for (policy, id) in layout.policies() {
+        table
+            .chain(names::carried(id, &policy.name))
+            .rule(
+                format!(
+                    "ct mark set meta mark & {:#x} | {}",
+                    foreign | uplink.0,
+                    layout.policy_mark(id)
+                ),
+                "",
+            )
+            .rule(format!("meta mark set meta mark & {uplink}"), "");
+    }
 }
 
 fn add_uplink_chains(table: &mut Builder, layout: &Layout) {
@@ -92,7 +121,7 @@ fn add_uplink_chains(table: &mut Builder, layout: &Layout) {
         let chain = names::uplink(id, &uplink.name);
         table
             .chain(chain.clone())
-            .rule(format!("meta mark set meta mark & {others:#x} | {mark} accept"), &origin);
+            .rule(format!("meta mark set meta mark & {others:#x} | {mark}"), &origin);
         table
             .chain(names::pin(id, &uplink.name))
             .rule(format!("ct mark set ct mark & {others:#x} | {mark} goto {chain}"), &origin);
