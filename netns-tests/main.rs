@@ -15,6 +15,7 @@ mod harness;
 mod all_down;
 mod balance;
 mod changes;
+mod demo;
 mod firewall;
 mod foreign;
 mod inbound;

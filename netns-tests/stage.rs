@@ -36,7 +36,7 @@ fn prefer(router: &Namespace, stage: &Stage, isp: &str) {
     let dev = &layout.interface;
     let lines = [
         format!("route replace default via {} dev {dev} metric 1", layout.gateway4),
-        format!("route del ::/0 metric 1"),
+        "route del ::/0 metric 1".to_owned(),
         format!("route add ::/0 via {} dev {dev} metric 1", layout.gateway6),
     ];
     router.try_ip(&lines).unwrap();

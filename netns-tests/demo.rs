@@ -1,0 +1,147 @@
+//! `homing lab`: what a newcomer runs first, and that nothing is left of it.
+
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use homing::lab::{Namespace, run_dir};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{PATIENCE, homing, prepare, until};
+
+/// A lab of a name of its own, so that it meets no other.
+struct Demo {
+    name: String,
+    child: Child,
+}
+
+impl Demo {
+    fn start(name: &str, args: &[&str]) -> Demo {
+        prepare();
+        let name = format!("test-{name}-{}", std::process::id());
+        let child = Command::new(homing())
+            .args(["lab", "--name", &name])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the lab");
+        let demo = Demo { name, child };
+        let status = || demo.second(&["status"]).status.code();
+        until(PATIENCE, status, |code| *code == Some(0)).expect("the lab answers");
+        demo
+    }
+
+    /// A second terminal.
+    fn second(&self, args: &[&str]) -> Output {
+        let all = ["lab", "--name", self.name.as_str()];
+        let command = Command::new(homing()).args(all).args(args).stdin(Stdio::null()).output();
+        command.expect("start homing lab")
+    }
+
+    fn output(&self, args: &[&str]) -> String {
+        let output = self.second(args);
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("send a signal");
+    }
+
+    fn spaces(&self) -> Vec<Namespace> {
+        Namespace::with_prefix(&format!("hl-{}-", self.child.id()))
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = fs::read_dir(run_dir()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let ours = format!("hl-{}-", self.child.id());
+        names.filter(|name| name.starts_with(&self.name) || name.starts_with(&ours)).collect()
+    }
+
+    fn wait(&mut self) -> Option<i32> {
+        let ended = || self.child.try_wait().expect("wait").map(|status| status.code());
+        until(PATIENCE, ended, Option::is_some).expect("the lab ends").flatten()
+    }
+
+    fn assert_gone(&self) {
+        assert_eq!(self.spaces(), []);
+        assert_eq!(self.files(), [""; 0]);
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_second_terminal_breaks_and_mends_an_uplink() {
+    let mut demo = Demo::start("second", &["--no-table"]);
+    assert!(demo.output(&["exec", "lan", "--", "ip", "route"]).contains("10.1.0.1"));
+    assert!(demo.output(&["exec", "fiber", "--", "ip", "-br", "link"]).contains("cust"));
+    let health = |demo: &Demo| {
+        let text = demo.output(&["status"]);
+        let line = text.lines().find(|line| line.starts_with("fiber ")).expect("fiber").to_owned();
+        line.split_whitespace().nth(1).expect("its health").to_owned()
+    };
+    assert_ne!(health(&demo), "down");
+    demo.output(&["fail", "fiber"]);
+    until(PATIENCE, || health(&demo), |health| health == "down").expect("fiber is down");
+    demo.output(&["heal", "fiber"]);
+    until(PATIENCE, || health(&demo), |health| health != "down").expect("fiber is back");
+    for wrong in [
+        &["fail", "fibre"][..],
+        &["exec", "moon", "--", "true"],
+        &["fail", "lte", "--how", "loss=0%"],
+    ] {
+        let output = demo.second(wrong);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && !text.is_empty(), "{output:?}");
+    }
+    let again = demo.second(&[]);
+    assert_eq!(again.status.code(), Some(1), "a second lab of that name: {again:?}");
+    demo.signal(Signal::SIGTERM);
+    assert_eq!(demo.wait(), Some(0));
+    demo.assert_gone();
+    assert_eq!(demo.second(&["fail", "fiber"]).status.code(), Some(1), "no lab is running");
+}
+
+#[test]
+fn the_table_is_plain_and_narrow_without_a_terminal() {
+    let mut demo = Demo::start("table", &["--for", "4"]);
+    assert_eq!(demo.wait(), Some(0));
+    let mut text = String::new();
+    let mut stdout = demo.child.stdout.take().expect("its output");
+    stdout.read_to_string(&mut text).expect("read");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    for word in ["fiber", "cable", "lte", "voice", "banking", "default", "SHARE"] {
+        assert!(text.matches(word).count() >= 3, "{word} in\n{text}");
+    }
+    assert!(text.contains(" 0 failed, 0 broken"), "{text}");
+    demo.assert_gone();
+}
+
+#[test]
+fn what_a_killed_lab_leaves_is_removed_by_the_next() {
+    let mut dead = Demo::start("killed", &["--no-table"]);
+    dead.signal(Signal::SIGKILL);
+    dead.wait();
+    assert!(!dead.spaces().is_empty(), "a killed lab cannot clean up");
+    assert_eq!(dead.second(&["status"]).status.code(), Some(1), "no lab is running");
+    let mut next = Command::new(homing());
+    next.args(["lab", "--name", &dead.name, "--no-table", "--for", "1"]);
+    let output = next.stdin(Stdio::null()).output().expect("start the next lab");
+    assert!(output.status.success(), "{output:?}");
+    let gone = || dead.spaces().is_empty();
+    until(Duration::from_secs(5), gone, |gone| *gone).expect("the leftovers are gone");
+    dead.assert_gone();
+}
