@@ -12,7 +12,6 @@ use crate::lab::{self, Fault, demo};
 
 /// Arguments of `homing lab`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Lab {
     /// The lab's name, when there is more than one
     #[arg(long, global = true, default_value = "lab")]
