@@ -77,6 +77,11 @@ impl Demo {
 
 impl Drop for Demo {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Asked to end, it cleans up after itself.
+            self.signal(Signal::SIGTERM);
+            let _ = until(PATIENCE, || self.child.try_wait(), |r| !matches!(r, Ok(None)));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -172,7 +172,7 @@ impl Client {
                 return Err(ErrorKind::TimedOut.into());
             }
             socket.set_read_timeout(Some(left))?;
-            let length = socket.read(&mut buffer)?;
+            let length = patiently(|| socket.read(&mut buffer))?;
             if answers(to, &buffer[..length], id) {
                 return Ok(begun.elapsed());
             }
@@ -202,7 +202,7 @@ impl Session {
 
     fn read_once(&mut self) -> io::Result<String> {
         let mut buffer = [0; 256];
-        let length = self.socket.read(&mut buffer)?;
+        let length = patiently(|| self.socket.read(&mut buffer))?;
         if length == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
@@ -215,6 +215,16 @@ impl Session {
             text.push_str(&self.read_once()?);
         }
         Ok(text)
+    }
+}
+
+/// A read with a time limit may be interrupted without any signal handler (signal(7)).
+fn patiently<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match work() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 

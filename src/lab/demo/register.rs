@@ -81,6 +81,7 @@ impl Register {
             }
             Err(TryLockError::Error(source)) => return Err(failed()(source)),
         }
+        sweep(&dir);
         let claim = Claim { dir, name: name.to_owned(), _lock: lock };
         let _ = fs::remove_dir_all(claim.dir());
         fs::create_dir_all(claim.dir()).map_err(LabError::system("make the lab's directory"))?;
@@ -150,6 +151,21 @@ impl Register {
         text.and_then(|text| fs::write(&new, text))
             .and_then(|()| fs::rename(&new, &self.path))
             .map_err(LabError::system(format!("write {}", self.path.display())))
+    }
+}
+
+/// Removes the files of labs of other names that were killed: nobody holds their locks.
+fn sweep(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let dead = |lock: File| lock.try_lock().is_ok();
+        let lock = path.with_extension("lock");
+        let register = path.extension().is_some_and(|extension| extension == "json");
+        if register && File::open(&lock).is_ok_and(dead) {
+            let _ = fs::remove_dir_all(path.with_extension(""));
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(lock);
+        }
     }
 }
 
