@@ -20,6 +20,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --
 say = @printf '\n==> %s\n' "$(1)"
 
 .PHONY: help deps build demo test fmt clippy unit doc netns bench clean
+.NOTPARALLEL:
 
 help:
 	@echo 'make demo    a whole site in network namespaces, with homing at work in it (Ctrl-C ends it)'
@@ -63,20 +64,20 @@ fmt: deps
 	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) fmt --check
 
-clippy: fmt
+clippy: deps
 	$(call say,Lints)
 	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
 	$(CARGO) clippy --all-targets --locked -- -D warnings
 
-unit: clippy
+unit: deps
 	$(call say,Unit tests)
 	$(AS_ROOT) $(CARGO) test --locked --lib --bins
 
-doc: unit
+doc: deps
 	$(call say,Documentation)
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked
 
-netns: doc
+netns: deps
 	$(call say,Scenarios on the real kernel; in network namespaces of their own)
 	$(CARGO) test --locked --test netns
 
