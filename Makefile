@@ -1,0 +1,90 @@
+# Two commands do all the set-up, system packages included: `make demo` and `make test`.
+# What is missing on the system is installed with apt-get (as root); cargo does the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+HOMING := $(TARGET)/release/homing
+
+# program:package of Debian. homing itself calls only nft; the lab also ip; the tests all of them.
+PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential
+
+# The unit tests of the kernel room make network namespaces. Without root that takes a user namespace.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --)
+
+say = @printf '\n==> %s\n' "$(1)"
+
+.PHONY: help deps build demo test fmt clippy unit doc netns bench clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make demo    a whole site in network namespaces, with homing at work in it (Ctrl-C ends it)'
+	@echo 'make test    everything that CI checks: format, lints, unit tests, docs, scenarios'
+	@echo 'make build   $(HOMING)'
+	@echo 'make bench   start to ready, and memory'
+	@echo 'make deps    install the system packages that these need'
+	@echo 'make clean   remove what was built'
+
+deps:
+	$(call say,System packages)
+	@command -v $(CARGO) > /dev/null || { \
+	    echo 'There is no cargo. Install a Rust toolchain (1.89 or later), for example with rustup.'; exit 1; }
+	@missing=(); \
+	for pair in $(PROGRAMS); do \
+	    command -v "$${pair%%:*}" > /dev/null || missing+=("$${pair##*:}"); \
+	done; \
+	if [ "$${#missing[@]}" = 0 ]; then echo 'All there.'; exit 0; fi; \
+	echo "Missing: $${missing[*]}"; \
+	if ! command -v apt-get > /dev/null; then \
+	    echo 'There is no apt-get here: install these with your package manager, then try again.'; exit 1; fi; \
+	if [ "$$(id -u)" != 0 ]; then \
+	    echo "Not root. Type this, then try again:  sudo apt-get install $${missing[*]}"; exit 1; fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq; \
+	apt-get install -y -qq --no-install-recommends "$${missing[@]}" < /dev/null
+
+build: deps
+	$(call say,Build $(HOMING))
+	$(CARGO) build --release --locked
+
+demo: build
+	$(call say,The lab; from a second terminal: $(HOMING) lab fail fiber)
+	$(HOMING) lab
+
+test: fmt clippy unit doc netns
+	$(call say,All is well)
+
+fmt: deps
+	$(call say,Format)
+	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
+	$(CARGO) fmt --check
+
+clippy: deps
+	$(call say,Lints)
+	@$(CARGO) clippy --version > /dev/null 2>&1 || rustup component add clippy
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+unit: deps
+	$(call say,Unit tests)
+	$(AS_ROOT) $(CARGO) test --locked --lib --bins
+
+doc: deps
+	$(call say,Documentation)
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked
+
+netns: deps
+	$(call say,Scenarios on the real kernel; in network namespaces of their own)
+	$(CARGO) test --locked --test netns
+
+bench: build
+	$(call say,Start and memory)
+	benches/start.sh $(HOMING)
+
+clean:
+	$(call say,Remove what was built)
+	$(CARGO) clean
