@@ -6,6 +6,7 @@
 //!   hears kernel notices, signals, timers and API requests, and decides what happens next;
 //! - the **reconciler** (a thread, because netlink and `nft` block) owns the [`crate::kernel`]
 //!   handle and the state directory; it does one round at a time and reports;
+//! - the **sweeper** (a thread) walks the sessions and keeps bindings alive under them;
 //! - the **API** tasks own a connection each and ask the engine.
 //!
 //! If the process is killed, traffic goes on as it was last steered: everything a packet needs is
@@ -21,6 +22,7 @@ mod requests;
 mod run;
 mod state;
 mod status;
+mod sweeper;
 mod takedown;
 
 pub use exclusive::{Exclusive, is_running};

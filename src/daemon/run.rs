@@ -16,6 +16,7 @@ use super::report::Measures;
 use super::requests::{Refusal, Request};
 use super::state::{StateDir, StateError};
 use super::status::{Background, Sample, Status, build_status};
+use super::sweeper::Sweeper;
 use crate::clock;
 use crate::kernel::{self, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::model::Site;
@@ -95,11 +96,14 @@ pub async fn run(
     }
     let (reconciler, reports) =
         Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
+    let sweeper = Sweeper::start(ranges).map_err(|e| RunError::System("start a thread", e))?;
+    sweeper.watch(layout.clone());
     ready().map_err(|e| RunError::System("open the socket", e))?;
     let daemon = Daemon {
         engine: Engine::new(layout, clock::now()),
         options,
         reconciler,
+        sweeper,
         since: clock::wall(),
         waiting: Vec::new(),
         sample: None,
@@ -121,6 +125,7 @@ struct Daemon {
     engine: Engine,
     options: Options,
     reconciler: Reconciler,
+    sweeper: Sweeper,
     since: SystemTime,
     waiting: Vec<(u64, oneshot::Sender<Result<u64, Refusal>>)>,
     sample: Option<Sample>,
@@ -234,6 +239,7 @@ impl Daemon {
         match self.load_again().await {
             Ok(layout) => {
                 self.reconciler.send(Order::Keep(layout.clone()));
+                self.sweeper.watch(layout.clone());
                 self.handle(Event::Wished(layout));
                 self.waiting.extend(reply.map(|reply| (self.engine.generation, reply)));
                 tracing::info!("profile read again: generation {}", self.engine.generation);

@@ -3,6 +3,7 @@
 //! A walk over 200,000 entries takes about 0.3 s and blocks; keep it off the steering path.
 
 mod decode;
+mod idle;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use crate::model::{Mark, MarkMask};
 
 use decode::attr;
 pub use decode::{Direction, Session, Tuple};
+pub use idle::Timeouts;
 
 /// `NFNL_SUBSYS_CTNETLINK`
 const CONNTRACK: u16 = 1;

@@ -41,7 +41,7 @@ use std::collections::BTreeMap;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-pub use conntrack::{Conntrack, Direction, Session, Tuple};
+pub use conntrack::{Conntrack, Direction, Session, Timeouts, Tuple};
 pub use error::KernelError;
 pub use fake::Fake;
 pub use features::probe as probe_features;
@@ -165,6 +165,18 @@ impl Linux {
     /// When there is no such set.
     pub fn delete_elements(&mut self, set: &str, keys: &[Vec<u8>]) -> Result<(), KernelError> {
         nft_write::delete_elements(&mut self.netfilter, set, keys)
+    }
+
+    /// Gives elements of one set of ours new times; those that are gone meanwhile stay gone.
+    ///
+    /// # Errors
+    /// When there is no such set.
+    pub fn renew_elements(
+        &mut self,
+        set: &str,
+        elements: &[DumpedElement],
+    ) -> Result<(), KernelError> {
+        nft_write::renew_elements(&mut self.netfilter, set, elements)
     }
 
     fn observe_routing(&mut self, seen: &mut Snapshot) -> Result<(), KernelError> {

@@ -88,18 +88,33 @@ fn packets(expression: &[u8]) -> Option<u64> {
 
 /// Writes one element of a list; `None` leaves the data out, as a deletion needs.
 pub(super) fn encode(message: &mut Message, key: &[u8], data: Option<&ElementData>) {
+    message.nest(attr::LIST_ITEM, |m| encode_parts(m, key, data));
+}
+
+/// Writes one element with its time.
+pub(super) fn encode_timed(message: &mut Message, element: &DumpedElement) {
     message.nest(attr::LIST_ITEM, |m| {
-        m.nest(attr::ELEMENT_KEY, |m| m.attribute(attr::DATA_VALUE, key));
-        match data {
-            None | Some(ElementData::Nothing) => {}
-            Some(ElementData::Value(bytes)) => {
-                m.nest(attr::ELEMENT_DATA, |m| m.attribute(attr::DATA_VALUE, bytes));
-            }
-            Some(ElementData::Verdict(verdict)) => {
-                m.nest(attr::ELEMENT_DATA, |m| encode_verdict(m, verdict));
-            }
+        encode_parts(m, &element.key, Some(&element.data));
+        if let Some(timeout) = element.timeout_ms {
+            m.attribute_be64(attr::ELEMENT_TIMEOUT, timeout);
+        }
+        if let Some(left) = element.expires_ms {
+            m.attribute_be64(attr::ELEMENT_EXPIRATION, left);
         }
     });
+}
+
+fn encode_parts(message: &mut Message, key: &[u8], data: Option<&ElementData>) {
+    message.nest(attr::ELEMENT_KEY, |m| m.attribute(attr::DATA_VALUE, key));
+    match data {
+        None | Some(ElementData::Nothing) => {}
+        Some(ElementData::Value(bytes)) => {
+            message.nest(attr::ELEMENT_DATA, |m| m.attribute(attr::DATA_VALUE, bytes));
+        }
+        Some(ElementData::Verdict(verdict)) => {
+            message.nest(attr::ELEMENT_DATA, |m| encode_verdict(m, verdict));
+        }
+    }
 }
 
 fn encode_verdict(message: &mut Message, verdict: &Verdict) {

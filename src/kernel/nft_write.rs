@@ -11,9 +11,9 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::nfnl::{Batch, attr, kind};
-use super::nft_element::encode;
+use super::nft_element::{DumpedElement, encode, encode_timed};
 use super::socket::{Channel, NetlinkError};
-use super::wire::CREATE;
+use super::wire::{CREATE, Message};
 use super::{KernelError, nft_read};
 use crate::kstate::{ElementData, NftOp, TABLE_NAME};
 
@@ -70,6 +70,51 @@ pub(super) fn delete_elements(
         elements: keys.iter().map(|key| (key.as_slice(), &ElementData::Nothing)).collect(),
     };
     apply_elements(channel, &[change])
+}
+
+/// Gives elements of one set new times. One that is gone meanwhile stays gone.
+///
+/// Each is deleted and added within one transaction, because kernels before 6.12 cannot change an
+/// element's time; a packet sees the one or the other.
+pub(super) fn renew_elements(
+    channel: &mut Channel,
+    set: &str,
+    elements: &[DumpedElement],
+) -> Result<(), KernelError> {
+    for chunk in elements.chunks(ELEMENTS_LIMIT) {
+        match channel.batch(renewal(set, chunk)) {
+            // One of them is gone: find it by halves.
+            Err(error) if error.is(&[Errno::ENOENT]) && chunk.len() > 1 => {
+                let (left, right) = chunk.split_at(chunk.len() / 2);
+                renew_elements(channel, set, left)?;
+                renew_elements(channel, set, right)?;
+            }
+            Err(error) if error.is(&[Errno::ENOENT]) => {}
+            other => other.map_err(|source| KernelError::ChangeElements {
+                sets: set.to_owned(),
+                source,
+            })?,
+        }
+    }
+    Ok(())
+}
+
+fn renewal(set: &str, elements: &[DumpedElement]) -> Message {
+    let mut batch = Batch::new();
+    for (kind, flags) in [(kind::DELETE_ELEMENTS, 0), (kind::NEW_ELEMENTS, CREATE)] {
+        let message = batch.begin(kind, flags);
+        message.attribute_text(attr::LIST_TABLE, TABLE_NAME);
+        message.attribute_text(attr::LIST_SET, set);
+        message.nest(attr::LIST_ELEMENTS, |m| {
+            for element in elements {
+                match kind == kind::NEW_ELEMENTS {
+                    true => encode_timed(m, element),
+                    false => encode(m, &element.key, None),
+                }
+            }
+        });
+    }
+    batch.finish()
 }
 
 fn apply_elements(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), KernelError> {

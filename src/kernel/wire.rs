@@ -76,6 +76,11 @@ impl Message {
         self.raw(value);
     }
 
+    /// The same, of 64 bits.
+    pub(super) fn attribute_be64(&mut self, kind: u16, value: u64) {
+        self.attribute(kind, &value.to_be_bytes());
+    }
+
     /// A number in network order, as netfilter's protocols want it.
     pub(super) fn attribute_be32(&mut self, kind: u16, value: u32) {
         self.attribute(kind, &value.to_be_bytes());

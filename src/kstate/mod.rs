@@ -6,6 +6,7 @@
 //! left out, and order never matters unless the kernel looks at it.
 
 mod facts;
+mod jhash;
 mod nft;
 mod route;
 mod rule;
@@ -14,6 +15,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use facts::{Address, Facts, Link};
+pub use jhash::jhash;
 pub use nft::{
     Chain, Declared, Digest, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
     SetShape, Verdict, concatenate, ifname_bytes, render_fields,

@@ -113,6 +113,8 @@ pub enum FieldType {
     Protocol,
     /// A slot number (`numgen`, `jhash`), 4 bytes in host order
     Slot,
+    /// What `jhash` makes of a part too long for nft to write, 4 bytes in host order
+    Hash,
     /// An integer of 2 bytes in network order (`tcp option maxseg size`)
     Size,
 }
@@ -211,7 +213,8 @@ impl SetShape {
     /// Types that have no name of their own are given by an expression of that type.
     pub fn declaration(&self) -> String {
         let unnamed = |field: &FieldType| {
-            matches!(field, FieldType::Slot | FieldType::Size | FieldType::RouteDevice)
+            use FieldType::{Hash, RouteDevice, Size, Slot};
+            matches!(field, Slot | Hash | Size | RouteDevice)
         };
         let data: &[FieldType] = match &self.data {
             SetData::Value(fields) => fields,
@@ -241,7 +244,7 @@ impl FieldType {
             FieldType::Ipv6 => "ipv6_addr",
             FieldType::Port => "inet_service",
             FieldType::Protocol => "inet_proto",
-            FieldType::Slot | FieldType::Size => "integer",
+            FieldType::Slot | FieldType::Hash | FieldType::Size => "integer",
             FieldType::RouteDevice => "string",
         }
     }
@@ -256,6 +259,8 @@ impl FieldType {
             FieldType::Port => "th dport",
             FieldType::Protocol => "meta l4proto",
             FieldType::Slot => "numgen inc mod 256",
+            // A type is given by jhash nowhere: nft 1.0.6 crashes listing it.
+            FieldType::Hash => "numgen inc mod 4294967295",
             FieldType::Size => "tcp option maxseg size",
         }
     }
@@ -264,7 +269,7 @@ impl FieldType {
     pub fn width(self) -> usize {
         match self {
             FieldType::IfName | FieldType::RouteDevice | FieldType::Ipv6 => 16,
-            FieldType::Mark | FieldType::Ipv4 | FieldType::Slot => 4,
+            FieldType::Mark | FieldType::Ipv4 | FieldType::Slot | FieldType::Hash => 4,
             FieldType::Port | FieldType::Size => 2,
             FieldType::Protocol => 1,
         }
@@ -285,6 +290,7 @@ impl FieldType {
             }
             FieldType::Mark => format!("{:#x}", u32::from_ne_bytes(number())),
             FieldType::Slot => u32::from_ne_bytes(number()).to_string(),
+            FieldType::Hash => format!("{:#010x}", u32::from_ne_bytes(number())),
             FieldType::Ipv4 => Ipv4Addr::from(number()).to_string(),
             FieldType::Ipv6 => {
                 let octets: [u8; 16] = bytes.try_into().unwrap_or([0; 16]);

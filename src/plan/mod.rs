@@ -8,6 +8,7 @@ mod identity;
 mod lans;
 mod nft;
 mod path;
+mod renewal;
 mod routing;
 mod sysctls;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use identity::{Identities, Remembered, identify};
 pub use lans::inside_networks;
 pub use nft::{names, observed_slots};
 pub use path::{UplinkFacts, Way};
+pub use renewal::{Learned, LearnedMap, Live, Renewals};
 pub use routing::{PRIORITIES, TABLES};
 pub use sysctls::{interesting_sysctls, restoring_order, setting_order};
 pub use view::{Layout, View, assess};

@@ -19,6 +19,7 @@ use crate::kstate::{NftTable, Snapshot};
 use super::view::{Layout, View};
 
 pub use build::names;
+pub(super) use policies::binding_bytes;
 pub use slots::observed_slots;
 
 /// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as

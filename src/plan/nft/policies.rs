@@ -6,12 +6,13 @@
 //! owner set any on the very first packet before us, are carried past (`prerouting.rs`).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::build::{Builder, map_of, names};
 use super::elements::address_type;
 use super::matching::{conditions, join};
 use super::slots::{Shared, add_slots, shared_slots};
-use crate::kstate::{Elements, FieldType, Role, SetShape, Snapshot};
+use crate::kstate::{Elements, FieldType, Role, SetShape, Snapshot, jhash};
 use crate::model::{
     Balance, Family, Name, Persistence, PersistenceKey, Policy, PolicyId, WhenAllDown,
 };
@@ -68,7 +69,7 @@ pub(super) fn binding_shape(persistence: Persistence, family: Family) -> SetShap
     let fields: &[FieldType] = match (key, family) {
         (PersistenceKey::Source, _) => &[address],
         (PersistenceKey::SourceDestination, Family::V4) => &[address, address],
-        (PersistenceKey::SourceDestination, Family::V6) => &[FieldType::Mark, address],
+        (PersistenceKey::SourceDestination, Family::V6) => &[FieldType::Hash, address],
     };
     map_of(fields, FieldType::Mark)
 }
@@ -84,6 +85,22 @@ fn binding_key(key: PersistenceKey, family: Family) -> String {
             format!("jhash ip6 daddr mod {} seed {DESTINATION_SEED:#x} . ip6 saddr", u32::MAX)
         }
     }
+}
+
+/// The key of a session's binding as the kernel computes it; `None` for mixed families.
+pub(in crate::plan) fn binding_bytes(key: PersistenceKey, source: IpAddr, destination: IpAddr) -> Option<Vec<u8>> {
+    Some(match (key, source, destination) {
+        (PersistenceKey::Source, IpAddr::V4(source), _) => source.octets().to_vec(),
+        (PersistenceKey::Source, IpAddr::V6(source), _) => source.octets().to_vec(),
+        (PersistenceKey::SourceDestination, IpAddr::V4(source), IpAddr::V4(to)) => {
+            [source.octets(), to.octets()].concat()
+        }
+        (PersistenceKey::SourceDestination, IpAddr::V6(source), IpAddr::V6(to)) => {
+            let hash = jhash(&to.octets(), u32::MAX, DESTINATION_SEED);
+            [&hash.to_ne_bytes()[..], &source.octets()].concat()
+        }
+        (PersistenceKey::SourceDestination, _, _) => return None,
+    })
 }
 
 fn slot_index(balance: Balance, family: Family) -> String {

@@ -1,0 +1,132 @@
+//! Bindings under live sessions: which must be renewed, and for how long.
+//!
+//! The packet path renews a binding at each new session. Between those, its idle time counts from
+//! the last packet of any of its sessions, which only a walk over the sessions can tell.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Layout;
+use super::nft::{binding_bytes, names};
+use crate::model::{Family, Mark, MarkLayout, Persistence, PersistenceKey};
+
+/// A binding gains at least this much, or it is left alone: an entry's remaining time is known to
+/// the second only.
+const LEAST_GAIN: Duration = Duration::from_millis(1500);
+
+/// A session, as far as bindings care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// As the client sent it: from,
+    pub source: IpAddr,
+    /// and to.
+    pub destination: IpAddr,
+    /// All bits of its mark.
+    pub mark: Mark,
+    /// Since its last packet.
+    pub idle: Duration,
+}
+
+/// A binding as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// The mark of its uplink.
+    pub uplink: Mark,
+    /// What is left of its time.
+    pub left: Duration,
+}
+
+/// The bindings of one policy and family.
+#[derive(Debug)]
+pub struct LearnedMap {
+    /// The map's name.
+    pub name: String,
+    /// A binding's time.
+    pub timeout: Duration,
+    by: PersistenceKey,
+    bindings: HashMap<Vec<u8>, Bound>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    uplink: Mark,
+    left: Duration,
+    idle: Option<Duration>,
+}
+
+/// All bindings of a site, while its sessions pass by.
+#[derive(Debug)]
+pub struct Renewals {
+    marks: MarkLayout,
+    maps: HashMap<(Mark, Family), LearnedMap>,
+}
+
+impl Renewals {
+    /// The maps of a site, still empty.
+    pub fn new(layout: &Layout) -> Renewals {
+        let mut maps = HashMap::new();
+        for (policy, id) in layout.policies() {
+            let Persistence::By { key: by, timeout } = policy.persistence else { continue };
+            for family in Family::BOTH {
+                let name = names::bindings(family, &policy.name);
+                let map = LearnedMap { name, timeout, by, bindings: HashMap::new() };
+                maps.insert((layout.policy_mark(id), family), map);
+            }
+        }
+        Renewals { marks: layout.site.marks, maps }
+    }
+
+    /// How often to look so that no binding ends early: a third of the shortest time. `None` when
+    /// no policy binds.
+    pub fn period(&self) -> Option<Duration> {
+        self.maps.values().map(|map| map.timeout / 3).min()
+    }
+
+    /// The maps, to be filled with what the kernel holds.
+    pub fn maps_mut(&mut self) -> impl Iterator<Item = &mut LearnedMap> {
+        self.maps.values_mut()
+    }
+
+    /// Whether there is anything to renew.
+    pub fn is_empty(&self) -> bool {
+        self.maps.values().all(|map| map.bindings.is_empty())
+    }
+
+    /// A session passes by.
+    pub fn see(&mut self, live: &Live) {
+        let policy = Mark(live.mark.0 & self.marks.policy.0);
+        let uplink = Mark(live.mark.0 & self.marks.uplink.0);
+        if policy.0 == 0 || uplink.0 == 0 {
+            return;
+        }
+        let family = Family::of(live.source);
+        let Some(map) = self.maps.get_mut(&(policy, family)) else { return };
+        let Some(key) = binding_bytes(map.by, live.source, live.destination) else { return };
+        // A session that kept another uplink than the binding has now does not hold it.
+        if let Some(bound) = map.bindings.get_mut(&key).filter(|bound| bound.uplink == uplink) {
+            bound.idle = Some(bound.idle.map_or(live.idle, |idle| idle.min(live.idle)));
+        }
+    }
+}
+
+impl LearnedMap {
+    /// Takes in what the kernel holds.
+    pub fn fill(&mut self, learned: impl IntoIterator<Item = Learned>) {
+        let bound = |l: Learned| (l.key, Bound { uplink: l.uplink, left: l.left, idle: None });
+        self.bindings.extend(learned.into_iter().map(bound));
+    }
+
+    /// Those to renew, each with the time that it then has.
+    pub fn due(&self) -> Vec<Learned> {
+        let least = LEAST_GAIN.min(self.timeout / 12);
+        let due = |(key, bound): (&Vec<u8>, &Bound)| {
+            let left = self.timeout.checked_sub(bound.idle?)?;
+            let gains = left >= bound.left + least;
+            gains.then(|| Learned { key: key.clone(), uplink: bound.uplink, left })
+        };
+        self.bindings.iter().filter_map(due).collect()
+    }
+}
