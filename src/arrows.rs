@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kernel", &["model", "kstate"]),
     ("daemon", &["model", "profile", "steering", "kstate", "plan", "kernel", "clock"]),
     ("api", &["model", "daemon"]),
-    ("lab", &["model"]),
+    ("lab", &["model", "profile"]),
     ("cli", &["model", "profile", "kstate", "plan", "kernel", "daemon", "api", "lab", "clock"]),
 ];
 

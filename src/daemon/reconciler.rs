@@ -1,6 +1,7 @@
 //! The thread that touches the kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -12,9 +13,10 @@ use super::report::{Measures, Report};
 use super::requests::{Binding, Refusal};
 use super::state::StateDir;
 use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, read_device_bytes};
-use crate::kstate::{ElementData, KernelState, Snapshot, render_fields};
+use crate::kstate::{ElementData, FieldType, KernelState, SetShape, Snapshot, render_fields};
+use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, IfName, Mark, MarkMask, Persistence, Policy};
-use crate::plan::{Layout, Remembered, names};
+use crate::plan::{Layout, Remembered, address_hash, names};
 
 /// Work for the thread.
 pub(super) enum Order {
@@ -122,11 +124,7 @@ impl Worker {
     }
 
     fn sessions(&mut self, mask: MarkMask) -> Result<BTreeMap<Mark, u64>, KernelError> {
-        let conntrack = match &mut self.conntrack {
-            Some(conntrack) => conntrack,
-            none => none.insert(Conntrack::open()?),
-        };
-        conntrack.count_by_mark(mask)
+        self.conntrack()?.count_by_mark(mask)
     }
 
     fn learned(&mut self, policy: &Policy, family: Family) -> Vec<DumpedElement> {
@@ -135,16 +133,49 @@ impl Worker {
 
     fn bindings(&mut self, layout: &Layout) -> Result<Vec<Binding>, Refusal> {
         let mut bindings = Vec::new();
+        let addresses = self.hashed_addresses(layout);
         for (policy, _) in layout.policies().filter(|(p, _)| p.persistence != Persistence::None) {
             for family in Family::BOTH {
                 let shape = names::binding_shape(policy, family);
                 for element in self.learned(policy, family) {
-                    bindings.extend(binding(layout, policy, family, &shape, &element));
+                    let known = |part: &str| addresses.get(part).cloned();
+                    bindings.extend(binding(layout, policy, &shape, &element, known));
                 }
             }
         }
         bindings.sort_unstable();
         Ok(bindings)
+    }
+
+    /// Hash → address, of the sessions there are, if some binding's key is made of hashes.
+    fn hashed_addresses(&mut self, layout: &Layout) -> HashMap<String, String> {
+        let mut addresses = HashMap::new();
+        let pairs = |policy: &Policy| {
+            matches!(policy.persistence, Persistence::By { key: SourceDestination, .. })
+        };
+        if !layout.policies().any(|(policy, _)| pairs(policy)) {
+            return addresses;
+        }
+        // What was seen until an error is true, and a hash without its address is shown as it is.
+        let _ = self.conntrack().and_then(|conntrack| {
+            conntrack.walk(None, |session| {
+                for address in [session.orig.src, session.orig.dst] {
+                    if let IpAddr::V6(address) = address {
+                        let hash = address_hash(address).to_ne_bytes();
+                        let shown = render_fields(&[FieldType::Hash], &hash);
+                        addresses.entry(shown).or_insert_with(|| address.to_string());
+                    }
+                }
+            })
+        });
+        addresses
+    }
+
+    fn conntrack(&mut self) -> Result<&mut Conntrack, KernelError> {
+        Ok(match &mut self.conntrack {
+            Some(conntrack) => conntrack,
+            none => none.insert(Conntrack::open()?),
+        })
     }
 }
 
@@ -157,18 +188,18 @@ fn device_of(key: &[u8]) -> Option<IfName> {
 fn binding(
     layout: &Layout,
     policy: &Policy,
-    family: Family,
-    shape: &crate::kstate::SetShape,
+    shape: &SetShape,
     element: &DumpedElement,
+    known: impl Fn(&str) -> Option<String>,
 ) -> Option<Binding> {
     let ElementData::Value(mark) = &element.data else { return None };
     let mark = Mark(u32::from_ne_bytes(mark.as_slice().try_into().ok()?));
     let uplink = layout.uplinks().find(|(_, id)| layout.mark(*id) == mark)?.0;
     let key = render_fields(&shape.key, &element.key);
-    let (client, destination) = match (key.split_once(" . "), family) {
-        (None, _) => (key.clone(), None),
-        (Some((source, to)), Family::V4) => (source.to_owned(), Some(to.to_owned())),
-        (Some((hash, source)), Family::V6) => (source.to_owned(), Some(format!("hash {hash}"))),
+    let shown = |part: &str| known(part).unwrap_or_else(|| part.to_owned());
+    let (client, destination) = match key.split_once(" . ") {
+        None => (key, None),
+        Some((source, to)) => (shown(source), Some(shown(to))),
     };
     let left = element.expires_ms.unwrap_or(0);
     let given = element.timeout_ms.unwrap_or(left);

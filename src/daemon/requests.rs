@@ -28,7 +28,8 @@ pub struct Binding {
     pub policy: String,
     /// What is bound: the client's address.
     pub client: String,
-    /// The destination, if it is part of the key. Of an IPv6 destination only a hash is kept.
+    /// The destination, if it is part of the key. Of IPv6 pairs only hashes are kept: a
+    /// hash is shown when no session tells its address.
     pub destination: Option<String>,
     /// The uplink.
     pub uplink: String,

@@ -90,10 +90,8 @@ pub(super) fn renew_elements(
                 renew_elements(channel, set, right)?;
             }
             Err(error) if error.is(&[Errno::ENOENT]) => {}
-            other => other.map_err(|source| KernelError::ChangeElements {
-                sets: set.to_owned(),
-                source,
-            })?,
+            other => other
+                .map_err(|source| KernelError::ChangeElements { sets: set.to_owned(), source })?,
         }
     }
     Ok(())

@@ -275,7 +275,7 @@ fn rules_come_back_as_they_were_written() {
 fn rules_with_more_than_we_hold_say_so() {
     stage(|| {
         run("ip rule add pref 10010 proto 201 ipproto tcp dport 80 lookup 10001");
-        run("ip rule add pref 10011 proto 201 uidrange 0-5 lookup 10001");
+        run("ip rule add pref 10011 proto 201 uidrange 0-0 lookup 10001");
         run("ip rule add pref 10012 proto 201 to 192.0.2.1 lookup 10001");
         run("ip rule add pref 10013 proto 201 tos 0x10 lookup 10001");
         run("ip rule add pref 10014 proto 201 goto 10399");

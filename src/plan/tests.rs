@@ -173,7 +173,7 @@ fn damage(state: &mut KernelState, seed: u64) {
     for chain in table.chains.values_mut() {
         chain.rules.retain(|_| keep());
     }
-    if seed % 5 == 0 {
+    if seed.is_multiple_of(5) {
         state.nft = None;
     }
 }

@@ -19,6 +19,7 @@ use crate::kstate::{NftTable, Snapshot};
 use super::view::{Layout, View};
 
 pub use build::names;
+pub use policies::address_hash;
 pub(super) use policies::binding_bytes;
 pub use slots::observed_slots;
 

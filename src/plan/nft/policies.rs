@@ -6,7 +6,7 @@
 //! owner set any on the very first packet before us, are carried past (`prerouting.rs`).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::build::{Builder, map_of, names};
 use super::elements::address_type;
@@ -23,7 +23,7 @@ pub(super) const MOST_BINDINGS: u32 = 65_536;
 
 /// Seeds are fixed, so that the same client gets the same slot after a reboot.
 const SOURCE_SEED: u32 = 0x686f_6d65;
-const DESTINATION_SEED: u32 = 0x686f_6d66;
+const ADDRESS_SEED: u32 = 0x686f_6d66;
 
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen: &Snapshot) {
     for family in Family::BOTH {
@@ -69,26 +69,31 @@ pub(super) fn binding_shape(persistence: Persistence, family: Family) -> SetShap
     let fields: &[FieldType] = match (key, family) {
         (PersistenceKey::Source, _) => &[address],
         (PersistenceKey::SourceDestination, Family::V4) => &[address, address],
-        (PersistenceKey::SourceDestination, Family::V6) => &[FieldType::Hash, address],
+        (PersistenceKey::SourceDestination, Family::V6) => &[FieldType::Hash, FieldType::Hash],
     };
     map_of(fields, FieldType::Mark)
 }
 
-/// The key of a binding as an expression. nft 1.0.6 cannot write a key that begins with an IPv6
-/// address and goes on, so an IPv6 destination takes part as a hash.
+/// The key of a binding as an expression. Two IPv6 addresses do not fit: for a key of more than 16
+/// bytes nft 1.0.6 writes an `update` that overwrites the key's end. So hashes of them take part.
 fn binding_key(key: PersistenceKey, family: Family) -> String {
     match (key, family) {
         (PersistenceKey::Source, Family::V4) => "ip saddr".to_owned(),
         (PersistenceKey::Source, Family::V6) => "ip6 saddr".to_owned(),
         (PersistenceKey::SourceDestination, Family::V4) => "ip saddr . ip daddr".to_owned(),
         (PersistenceKey::SourceDestination, Family::V6) => {
-            format!("jhash ip6 daddr mod {} seed {DESTINATION_SEED:#x} . ip6 saddr", u32::MAX)
+            let hash = |part| format!("jhash ip6 {part} mod {} seed {ADDRESS_SEED:#x}", u32::MAX);
+            format!("{} . {}", hash("saddr"), hash("daddr"))
         }
     }
 }
 
 /// The key of a session's binding as the kernel computes it; `None` for mixed families.
-pub(in crate::plan) fn binding_bytes(key: PersistenceKey, source: IpAddr, destination: IpAddr) -> Option<Vec<u8>> {
+pub(in crate::plan) fn binding_bytes(
+    key: PersistenceKey,
+    source: IpAddr,
+    destination: IpAddr,
+) -> Option<Vec<u8>> {
     Some(match (key, source, destination) {
         (PersistenceKey::Source, IpAddr::V4(source), _) => source.octets().to_vec(),
         (PersistenceKey::Source, IpAddr::V6(source), _) => source.octets().to_vec(),
@@ -96,11 +101,15 @@ pub(in crate::plan) fn binding_bytes(key: PersistenceKey, source: IpAddr, destin
             [source.octets(), to.octets()].concat()
         }
         (PersistenceKey::SourceDestination, IpAddr::V6(source), IpAddr::V6(to)) => {
-            let hash = jhash(&to.octets(), u32::MAX, DESTINATION_SEED);
-            [&hash.to_ne_bytes()[..], &source.octets()].concat()
+            [source, to].map(|address| address_hash(address).to_ne_bytes()).concat()
         }
         (PersistenceKey::SourceDestination, _, _) => return None,
     })
+}
+
+/// What stands for an IPv6 address in a key of two.
+pub fn address_hash(address: Ipv6Addr) -> u32 {
+    jhash(&address.octets(), u32::MAX, ADDRESS_SEED)
 }
 
 fn slot_index(balance: Balance, family: Family) -> String {
