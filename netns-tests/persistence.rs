@@ -53,6 +53,19 @@ fn by_source_and_destination_each_pair_takes_its_own(family: Family) {
         (1..4).any(|server| first[server] != first[0]),
         "the destination makes no difference: {first:?}"
     );
+    // IPv6 keys hold hashes: live sessions tell the addresses.
+    let open = site.open_many(Protocol::Tcp, 0..3);
+    let shown = site.homing(&["bindings", "--json"]).json();
+    let shown = shown["bindings"].as_array().unwrap();
+    let to = site.server(0, 80).ip().to_string();
+    for (host, session) in (0..3).zip(&open) {
+        let client = site.stage.layout().host(family, host).to_string();
+        let right = |b: &&serde_json::Value| {
+            (b["client"].as_str(), b["destination"].as_str()) == (Some(&client), Some(&to))
+        };
+        let uplink = shown.iter().find(right).map(|b| b["uplink"].as_str());
+        assert_eq!(uplink, Some(Some(&*site.uplink(session))), "of {client} in {shown:?}");
+    }
 }
 
 fn a_binding_ends_when_it_was_idle_for_its_timeout(family: Family) {

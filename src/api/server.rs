@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,11 +21,22 @@ pub const SOCKET: &str = "api.sock";
 
 type Engine = mpsc::Sender<Request>;
 
+/// The socket's file; it is removed with this.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that stays is no obstacle to anybody.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Opens the socket (a stale one is no obstacle) and answers from then on.
 ///
 /// # Errors
 /// When the directory or the socket cannot be made.
-pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<()> {
+pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<SocketFile> {
     fs::create_dir_all(runtime_dir)?;
     let path = runtime_dir.join(SOCKET);
     match fs::remove_file(&path) {
@@ -50,7 +61,7 @@ pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<()> {
             tracing::error!("the API ended: {error}");
         }
     });
-    Ok(())
+    Ok(SocketFile(path))
 }
 
 /// Asks the engine; its end is the caller's.

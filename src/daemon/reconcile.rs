@@ -146,8 +146,17 @@ fn apply(
     first
 }
 
+/// How many commands a failure names.
+const MOST_MISSING: usize = 20;
+
 fn failure(reason: String, changes: &ChangeSet) -> Failure {
-    Failure { reason, missing: changes.commands() }
+    let mut missing = changes.commands();
+    let more = missing.len().saturating_sub(MOST_MISSING);
+    missing.truncate(MOST_MISSING);
+    if more > 0 {
+        missing.push(format!("# and {more} more: `homing plan` shows all"));
+    }
+    Failure { reason, missing }
 }
 
 /// An error with its causes, in one line.

@@ -68,14 +68,15 @@ const SAMPLING: Duration = Duration::from_secs(10);
 /// How long somebody who asks waits for the reconciler, which may be busy with a round.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs until SIGTERM or SIGINT. The data plane stays in place.
+/// Runs until SIGTERM or SIGINT. The data plane stays in place. What `open` gives, once this process
+/// has the namespace, is kept until the end.
 ///
 /// # Errors
 /// When it cannot start, or loses the kernel.
-pub async fn run(
+pub async fn run<Open>(
     options: Options,
     requests: mpsc::Receiver<Request>,
-    ready: impl FnOnce() -> io::Result<()>,
+    open: impl FnOnce() -> io::Result<Open>,
 ) -> Result<(), RunError> {
     let (site, warnings) = load_profile(&options.profile)?;
     eprint!("{warnings}");
@@ -98,7 +99,7 @@ pub async fn run(
         Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
     let sweeper = Sweeper::start(ranges).map_err(|e| RunError::System("start a thread", e))?;
     sweeper.watch(layout.clone());
-    ready().map_err(|e| RunError::System("open the socket", e))?;
+    let _open = open().map_err(|e| RunError::System("open the socket", e))?;
     let daemon = Daemon {
         engine: Engine::new(layout, clock::now()),
         options,

@@ -58,3 +58,22 @@ fn finish(state: &mut [u32; 3]) {
     c = (c ^ b).wrapping_sub(b.rotate_left(24));
     *state = [a, b, c];
 }
+
+#[cfg(test)]
+mod tests {
+    use super::jhash;
+
+    /// Read back from maps that nftables filled in a real kernel, on a little-endian machine.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn it_is_the_kernels() {
+        let host6 = "2001:db8::10".parse::<std::net::Ipv6Addr>().map(|a| a.octets());
+        let host6 = host6.unwrap_or_default();
+        let host4 = [192, 0, 2, 7];
+        assert_eq!(jhash(&host6, u32::MAX, 0x686f_6d66), 3_818_850_005, "whole block and rest");
+        assert_eq!(jhash(&host6, u32::MAX, 1), 3_838_277_650);
+        assert_eq!(jhash(&host4, 256, 0x686f_6d65), 105);
+        assert_eq!(jhash(&[host4, host4].concat(), 1000, 3), 920);
+        assert_eq!(jhash(&[host4, host4, host4].concat(), 100_000, 3), 50_129, "a whole block");
+    }
+}

@@ -130,3 +130,108 @@ impl LearnedMap {
         self.bindings.iter().filter_map(due).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what it expects
+
+    use super::*;
+    use crate::plan::Remembered;
+    use crate::profile;
+
+    const PROFILE: &str = "
+version: 1
+site: test
+uplinks:
+  fiber: { interface: wan0, id: 1 }
+  cable: { interface: wan1, id: 2 }
+lans: { office: { interface: lan0 } }
+policies:
+  - { name: pairs, match: { ports: [53] }, persistence: { by: source-destination, timeout: 30s } }
+  - { name: clients, persistence: { by: source, timeout: 60s } }
+";
+
+    const FIBER: Mark = Mark(0x0100);
+    const CABLE: Mark = Mark(0x0200);
+
+    fn layout() -> Layout {
+        let loaded = profile::load_bytes(PROFILE.as_bytes());
+        Layout::new(loaded.site.expect("a right profile"), &Remembered::default())
+    }
+
+    fn policy(layout: &Layout, name: &str) -> Mark {
+        let (_, id) = layout.policies().find(|(p, _)| p.name.as_str() == name).unwrap();
+        layout.policy_mark(id)
+    }
+
+    fn live(mark: u32, source: &str, idle: u64) -> Live {
+        let source: IpAddr = source.parse().unwrap();
+        let destination = match Family::of(source) {
+            Family::V4 => "203.0.113.9",
+            Family::V6 => "2001:db8::9",
+        };
+        Live {
+            source,
+            destination: destination.parse().unwrap(),
+            mark: Mark(mark),
+            idle: Duration::from_secs(idle),
+        }
+    }
+
+    /// One binding of `source` to fiber, with 10 s left.
+    fn bound(renewals: &mut Renewals, map: &str, source: &str) {
+        let session = live(0, source, 0);
+        let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
+        let key = binding_bytes(map.by, session.source, session.destination).unwrap();
+        map.fill([Learned { key, uplink: FIBER, left: Duration::from_secs(10) }]);
+    }
+
+    fn due(renewals: &mut Renewals, map: &str) -> Vec<u64> {
+        let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
+        map.due().iter().map(|due| due.left.as_secs()).collect()
+    }
+
+    #[test]
+    fn a_binding_is_given_what_its_latest_packet_earned() {
+        let layout = layout();
+        for (family, source) in [("4", "192.0.2.1"), ("6", "2001:db8::1")] {
+            for (name, time) in [("clients", 60), ("pairs", 30)] {
+                let map = format!("bind{family}-{name}");
+                let mark = policy(&layout, name).0 | FIBER.0;
+                let mut renewals = Renewals::new(&layout);
+                bound(&mut renewals, &map, source);
+                assert!(due(&mut renewals, &map).is_empty(), "without a session");
+                renewals.see(&live(mark, source, 12));
+                renewals.see(&live(mark, source, 5));
+                renewals.see(&live(mark, source, 50));
+                assert_eq!(due(&mut renewals, &map), [time - 5], "{map}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_a_binding_leaves_it_alone() {
+        let layout = layout();
+        let clients = policy(&layout, "clients").0;
+        let others = [
+            ("another uplink", live(clients | CABLE.0, "192.0.2.1", 0)),
+            ("another policy", live(policy(&layout, "pairs").0 | FIBER.0, "192.0.2.1", 0)),
+            ("no policy", live(FIBER.0, "192.0.2.1", 0)),
+            ("no uplink", live(clients, "192.0.2.1", 0)),
+            ("another client", live(clients | FIBER.0, "192.0.2.2", 0)),
+            ("idle for longer than its time", live(clients | FIBER.0, "192.0.2.1", 61)),
+            ("nothing to gain", live(clients | FIBER.0, "192.0.2.1", 50)),
+        ];
+        for (what, session) in others {
+            let mut renewals = Renewals::new(&layout);
+            bound(&mut renewals, "bind4-clients", "192.0.2.1");
+            renewals.see(&session);
+            assert!(due(&mut renewals, "bind4-clients").is_empty(), "{what}");
+        }
+    }
+
+    #[test]
+    fn sweeps_come_at_a_third_of_the_shortest_time() {
+        assert_eq!(Renewals::new(&layout()).period(), Some(Duration::from_secs(10)));
+    }
+}

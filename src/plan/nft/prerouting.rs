@@ -81,14 +81,15 @@ fn add_classify(table: &mut Builder, layout: &Layout) {
     }
     let foreign = !layout.site.marks.ours();
     rules
-        .rule(format!("ct mark & {foreign:#x} != 0 meta mark & {foreign:#x} == 0 goto carry"), "")
+        .rule(format!("ct mark & {foreign:#x} != 0 meta mark & {others:#x} == 0 goto carry"), "")
         .rule("meta nfproto ipv4 goto policies4", "policies")
         .rule("meta nfproto ipv6 goto policies6", "policies");
     add_carry(table, layout);
 }
 
 /// Other owners' bits of the connection mark, on the first packet of a session: policies need the
-/// whole mark (`policies.rs`), so those bits ride in the packet mark meanwhile, and go back.
+/// whole mark (`policies.rs`), so those bits ride in the packet mark meanwhile, if that is empty, and
+/// go back.
 fn add_carry(table: &mut Builder, layout: &Layout) {
     let marks = layout.site.marks;
     let (uplink, foreign) = (marks.uplink, !marks.ours());
