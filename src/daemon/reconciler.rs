@@ -16,7 +16,7 @@ use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, read_device_by
 use crate::kstate::{ElementData, FieldType, KernelState, SetShape, Snapshot, render_fields};
 use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, IfName, Mark, MarkMask, Persistence, Policy};
-use crate::plan::{Layout, Remembered, address_hash, names};
+use crate::plan::{Layout, Remembered, address_hash, binding_shape, names};
 
 /// Work for the thread.
 pub(super) enum Order {
@@ -136,7 +136,7 @@ impl Worker {
         let addresses = self.hashed_addresses(layout);
         for (policy, _) in layout.policies().filter(|(p, _)| p.persistence != Persistence::None) {
             for family in Family::BOTH {
-                let shape = names::binding_shape(policy, family);
+                let shape = binding_shape(policy, family);
                 for element in self.learned(policy, family) {
                     let known = |part: &str| addresses.get(part).cloned();
                     bindings.extend(binding(layout, policy, &shape, &element, known));

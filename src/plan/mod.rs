@@ -20,7 +20,7 @@ use crate::kstate::{KernelState, Snapshot};
 pub use diff::{ChangeSet, Scope, diff, removal};
 pub use identity::{Identities, Remembered, identify};
 pub use lans::inside_networks;
-pub use nft::{address_hash, names, observed_slots};
+pub use nft::{address_hash, binding_shape, names, observed_slots};
 pub use path::{UplinkFacts, Way};
 pub use renewal::{Learned, LearnedMap, Live, Renewals};
 pub use routing::{PRIORITIES, TABLES};

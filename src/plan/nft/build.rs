@@ -5,11 +5,11 @@ use std::fmt::Display;
 use crate::kstate::{
     Chain, Declared, ElementData, Elements, FieldType, NftTable, Role, Set, SetData, SetShape,
 };
-use crate::model::{Family, Name, Policy, PolicyId, UplinkId};
+use crate::model::{Family, Name, PolicyId, UplinkId};
 
 /// Names of chains, sets and maps. All are plain words with a number or a user's name behind.
 pub mod names {
-    use super::{Display, Family, Name, Policy, PolicyId, SetShape, UplinkId};
+    use super::{Display, Family, Name, PolicyId, UplinkId};
 
     /// Devices of the uplinks.
     pub const UPLINKS: &str = "uplinks";
@@ -53,11 +53,6 @@ pub mod names {
     /// What a policy has learned: key → uplink mark.
     pub fn bindings(family: Family, name: &Name) -> String {
         format!("bind{}-{name}", family.digit())
-    }
-
-    /// The shape of a policy's bindings.
-    pub fn binding_shape(policy: &Policy, family: Family) -> SetShape {
-        super::super::policies::binding_shape(policy.persistence, family)
     }
 
     /// Uplinks that keep their bindings.
@@ -137,6 +132,14 @@ impl Rules<'_> {
     pub(super) fn rule(&mut self, text: impl Into<String>, origin: &str) -> &mut Self {
         self.chain.rules.push(Declared::new(text, origin));
         self
+    }
+}
+
+/// The field type of an address.
+pub(super) fn address_type(family: Family) -> FieldType {
+    match family {
+        Family::V4 => FieldType::Ipv4,
+        Family::V6 => FieldType::Ipv6,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sets and maps whose elements follow from ids, addresses and links.
 
-use super::build::{Builder, map_of, mark_bytes, names, set_of, verdicts_of};
+use super::build::{Builder, address_type, map_of, mark_bytes, names, set_of, verdicts_of};
 use crate::kstate::{ElementData, Elements, FieldType, Role, Verdict, concatenate, ifname_bytes};
 use crate::model::{Family, Name, Uplink, UplinkId};
 use crate::plan::view::{Layout, View};
@@ -10,14 +10,6 @@ fn address_bytes(address: std::net::IpAddr) -> Vec<u8> {
     match address {
         std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
         std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
-}
-
-/// The field type of an address.
-pub(super) fn address_type(family: Family) -> FieldType {
-    match family {
-        Family::V4 => FieldType::Ipv4,
-        Family::V6 => FieldType::Ipv6,
     }
 }
 

@@ -5,6 +5,7 @@
 //! to the policies; a chain `uplink-ID-NAME` puts the mark on the packet; `postrouting` translates
 //! the source. Names of chains tell ids, so that they can be read back from the kernel.
 
+mod bindings;
 mod build;
 mod elements;
 mod filter;
@@ -18,9 +19,9 @@ use crate::kstate::{NftTable, Snapshot};
 
 use super::view::{Layout, View};
 
+pub(super) use bindings::binding_bytes;
+pub use bindings::{address_hash, binding_shape};
 pub use build::names;
-pub use policies::address_hash;
-pub(super) use policies::binding_bytes;
 pub use slots::observed_slots;
 
 /// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as

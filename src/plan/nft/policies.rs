@@ -6,24 +6,17 @@
 //! owner set any on the very first packet before us, are carried past (`prerouting.rs`).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
 
-use super::build::{Builder, map_of, names};
-use super::elements::address_type;
+use super::bindings::{add_bindings, binding_key};
+use super::build::{Builder, names};
 use super::matching::{conditions, join};
 use super::slots::{Shared, add_slots, shared_slots};
-use crate::kstate::{Elements, FieldType, Role, SetShape, Snapshot, jhash};
-use crate::model::{
-    Balance, Family, Name, Persistence, PersistenceKey, Policy, PolicyId, WhenAllDown,
-};
+use crate::kstate::Snapshot;
+use crate::model::{Balance, Family, Name, Persistence, Policy, PolicyId, WhenAllDown};
 use crate::plan::view::{Layout, View};
 
-/// How many bindings a policy can learn in one family.
-pub(super) const MOST_BINDINGS: u32 = 65_536;
-
-/// Seeds are fixed, so that the same client gets the same slot after a reboot.
+/// Fixed, so that the same client gets the same slot after a reboot.
 const SOURCE_SEED: u32 = 0x686f_6d65;
-const ADDRESS_SEED: u32 = 0x686f_6d66;
 
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen: &Snapshot) {
     for family in Family::BOTH {
@@ -46,70 +39,6 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen
             add_policy(table, layout, policy, id, family, &shared);
         }
     }
-}
-
-fn add_bindings(table: &mut Builder, policy: &Policy, family: Family) {
-    if policy.persistence == Persistence::None {
-        return;
-    }
-    // The timeout stands in the rules: a map that is made anew would forget what it has learned.
-    let attributes = format!("size {MOST_BINDINGS}; flags dynamic,timeout;");
-    let name = names::bindings(family, &policy.name);
-    let shape = binding_shape(policy.persistence, family);
-    table.set(name, Role::Learned, shape, &attributes, Elements::new());
-}
-
-/// The parts of a binding's key.
-pub(super) fn binding_shape(persistence: Persistence, family: Family) -> SetShape {
-    let address = address_type(family);
-    let key = match persistence {
-        Persistence::None => PersistenceKey::Source,
-        Persistence::By { key, .. } => key,
-    };
-    let fields: &[FieldType] = match (key, family) {
-        (PersistenceKey::Source, _) => &[address],
-        (PersistenceKey::SourceDestination, Family::V4) => &[address, address],
-        (PersistenceKey::SourceDestination, Family::V6) => &[FieldType::Hash, FieldType::Hash],
-    };
-    map_of(fields, FieldType::Mark)
-}
-
-/// The key of a binding as an expression. Two IPv6 addresses do not fit: for a key of more than 16
-/// bytes nft 1.0.6 writes an `update` that overwrites the key's end. So hashes of them take part.
-fn binding_key(key: PersistenceKey, family: Family) -> String {
-    match (key, family) {
-        (PersistenceKey::Source, Family::V4) => "ip saddr".to_owned(),
-        (PersistenceKey::Source, Family::V6) => "ip6 saddr".to_owned(),
-        (PersistenceKey::SourceDestination, Family::V4) => "ip saddr . ip daddr".to_owned(),
-        (PersistenceKey::SourceDestination, Family::V6) => {
-            let hash = |part| format!("jhash ip6 {part} mod {} seed {ADDRESS_SEED:#x}", u32::MAX);
-            format!("{} . {}", hash("saddr"), hash("daddr"))
-        }
-    }
-}
-
-/// The key of a session's binding as the kernel computes it; `None` for mixed families.
-pub(in crate::plan) fn binding_bytes(
-    key: PersistenceKey,
-    source: IpAddr,
-    destination: IpAddr,
-) -> Option<Vec<u8>> {
-    Some(match (key, source, destination) {
-        (PersistenceKey::Source, IpAddr::V4(source), _) => source.octets().to_vec(),
-        (PersistenceKey::Source, IpAddr::V6(source), _) => source.octets().to_vec(),
-        (PersistenceKey::SourceDestination, IpAddr::V4(source), IpAddr::V4(to)) => {
-            [source.octets(), to.octets()].concat()
-        }
-        (PersistenceKey::SourceDestination, IpAddr::V6(source), IpAddr::V6(to)) => {
-            [source, to].map(|address| address_hash(address).to_ne_bytes()).concat()
-        }
-        (PersistenceKey::SourceDestination, _, _) => return None,
-    })
-}
-
-/// What stands for an IPv6 address in a key of two.
-pub fn address_hash(address: Ipv6Addr) -> u32 {
-    jhash(&address.octets(), u32::MAX, ADDRESS_SEED)
 }
 
 fn slot_index(balance: Balance, family: Family) -> String {

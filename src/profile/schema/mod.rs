@@ -41,7 +41,10 @@ pub fn schema() -> Value {
         let draft = "https://json-schema.org/draft/2020-12/schema";
         object.insert("$schema".to_owned(), json!(draft));
         object.insert("title".to_owned(), json!("homing profile"));
-        object.insert("$defs".to_owned(), values::definitions());
+        let mut definitions = values::definitions();
+        definitions["degraded"] = inbound::degraded();
+        definitions["probe"] = inbound::probe();
+        object.insert("$defs".to_owned(), definitions);
     }
     schema
 }

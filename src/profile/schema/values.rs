@@ -70,7 +70,7 @@ pub(super) fn time(description: &str, default: &str) -> Value {
     json!({ "$ref": "#/$defs/time", "default": default, "description": description })
 }
 
-/// What `$ref` refers to.
+/// The values that `$ref` refers to.
 pub(super) fn definitions() -> Value {
     let protocol = json!({
         "description": "A protocol by name or number; `icmp` is that of both families.",
@@ -103,7 +103,5 @@ pub(super) fn definitions() -> Value {
         "ports": one_or_many("Destination ports.", json!({ "$ref": "#/$defs/port" })),
         "dscp": { "anyOf": [{ "type": "integer", "minimum": 0, "maximum": 63 },
             { "type": "string", "pattern": "^(ef|va|be|le|cs[0-7]|af[1-4][1-3])$" }] },
-        "degraded": super::inbound::degraded(),
-        "probe": super::inbound::probe(),
     })
 }
