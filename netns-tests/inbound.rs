@@ -5,13 +5,9 @@ use std::net::SocketAddr;
 use homing::lab::{self, Protocol, Servers};
 use homing::model::Family;
 
-use crate::harness::{Site, both, one_policy, profile};
+use crate::harness::{Site, both, one_policy};
 
-both!(
-    the_router_answers_by_the_entry_link,
-    a_host_behind_a_port_forward_answers_by_the_entry_link,
-    a_session_older_than_homing_goes_on,
-);
+both!(the_router_answers_by_the_entry_link, a_host_behind_a_port_forward_answers_by_the_entry_link,);
 
 const UPLINKS: [&str; 3] = ["fiber", "cable", "lte"];
 
@@ -84,23 +80,4 @@ fn a_host_behind_a_port_forward_answers_by_the_entry_link(family: Family) {
     site.reload(&one_policy("uplinks: [cable]"));
     site.assert_stay(&mut sessions, "after a reload");
     site.assert_settled();
-}
-
-/// homing starts on a router that masquerades already: what runs there is not cut off.
-fn a_session_older_than_homing_goes_on(family: Family) {
-    let mut site = Site::prepare(family, |b| b);
-    let forward = [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
-    site.router().sysctl(&forward).unwrap();
-    let masquerade = "table inet plain {
-    chain post {
-        type nat hook postrouting priority 110
-        oifname \"wan*\" masquerade
-    }
-}\n";
-    site.router().nft(masquerade).unwrap();
-    let mut sessions = site.open_many(Protocol::Tcp, 0..5);
-    sessions.extend(site.open_many(Protocol::Udp, 5..10));
-    assert!(sessions.iter().all(|session| site.uplink(session) == "fiber"));
-    site.run(&profile(""));
-    site.assert_stay(&mut sessions, "homing has begun");
 }

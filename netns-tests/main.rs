@@ -25,4 +25,5 @@ mod matching;
 mod own_traffic;
 mod persistence;
 mod refusals;
+mod sessions;
 mod stage;

@@ -12,15 +12,17 @@
 //! doubling pauses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::mending::Mended;
 use super::reconcile::Round;
 use super::reconciler::InForce;
 use super::report::Report;
 use crate::kernel::Notice;
 use crate::model::{Family, Name};
-use crate::plan::{Layout, View};
+use crate::plan::{Layout, Mender, View};
 
 /// The least time between the starts of two rounds.
 const SPACING: Duration = Duration::from_millis(20);
@@ -36,6 +38,8 @@ pub(super) enum Event {
     Noticed(Notice),
     /// A round is over.
     Reported(Box<Report>, InForce),
+    /// Sessions were gone through.
+    Mended(Mended),
     /// A deadline has passed.
     Timer,
     /// Another site is wished for.
@@ -47,6 +51,8 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Do a round.
     Round(Round),
+    /// Go through the sessions: some may have gone wrong.
+    Mend(Arc<Layout>, Box<Mender>),
     /// The first apply was found right: tell the service manager.
     Ready,
     /// Tell people.
@@ -72,6 +78,8 @@ pub(super) struct Engine {
     pub(super) report: Option<Report>,
     pub(super) ready: bool,
     pub(super) drift_repairs: u64,
+    pub(super) sessions_adopted: u64,
+    pub(super) sessions_ended: u64,
     pub(super) last_apply_ms: Option<f64>,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
     in_force: InForce,
@@ -81,6 +89,10 @@ pub(super) struct Engine {
     failures: u32,
     authors: BTreeSet<String>,
     settled: u64,
+    /// Addresses that uplinks had and have no more, each with its uplink.
+    former: BTreeMap<IpAddr, Name>,
+    /// The generation whose sessions were last gone through.
+    mended: u64,
 }
 
 impl Engine {
@@ -91,6 +103,8 @@ impl Engine {
             report: None,
             ready: false,
             drift_repairs: 0,
+            sessions_adopted: 0,
+            sessions_ended: 0,
             last_apply_ms: None,
             uplinks_since: BTreeMap::new(),
             in_force: None,
@@ -100,6 +114,8 @@ impl Engine {
             failures: 0,
             authors: BTreeSet::new(),
             settled: 0,
+            former: BTreeMap::new(),
+            mended: 0,
         }
     }
 
@@ -119,6 +135,7 @@ impl Engine {
         match event {
             Event::Noticed(notice) => self.handle_notice(notice, now),
             Event::Timer => {}
+            Event::Mended(mended) => self.handle_mended(&mended, &mut actions),
             Event::Wished(layout) => {
                 self.layout = layout;
                 self.generation += 1;
@@ -153,6 +170,13 @@ impl Engine {
         })
     }
 
+    fn handle_mended(&mut self, mended: &Mended, actions: &mut Vec<Action>) {
+        self.sessions_adopted += mended.adopted;
+        self.sessions_ended += mended.ended.values().sum::<u64>();
+        let told = mended.tell().into_iter();
+        actions.extend(told.map(|text| Action::Tell(Level::Info, text)));
+    }
+
     fn handle_report(
         &mut self,
         report: Report,
@@ -165,6 +189,7 @@ impl Engine {
         if report.steps > 0 {
             self.last_apply_ms = Some(report.took.as_secs_f64() * 1000.0);
         }
+        self.handle_mended(&report.mended, actions);
         self.tell_drift(&report, actions);
         self.tell_uplinks(&report, wall, actions);
         match &report.failure {
@@ -185,7 +210,9 @@ impl Engine {
                 self.due = self.due.max(now + SPACING).min(now + pause);
             }
         }
+        let moved = self.remember_addresses(&report);
         if in_force.is_some() {
+            actions.extend(self.mend(&report, moved));
             self.in_force = in_force;
             if !self.ready {
                 self.ready = true;
@@ -198,6 +225,32 @@ impl Engine {
             actions.push(Action::Settled(report.generation, reason));
         }
         self.report = Some(report);
+    }
+
+    /// Takes down which addresses uplinks had and have no more; true when their ways out changed.
+    fn remember_addresses(&mut self, report: &Report) -> bool {
+        let Some(view) = &report.view else { return false };
+        let Some(before) = self.report.as_ref().and_then(|last| last.view.as_ref()) else {
+            return false;
+        };
+        for (name, facts) in &before.uplinks {
+            self.former.extend(facts.addresses.iter().map(|address| (*address, name.clone())));
+        }
+        let now: BTreeSet<&IpAddr> = view.uplinks.values().flat_map(|u| &u.addresses).collect();
+        self.former.retain(|address, _| !now.contains(address));
+        before.uplinks != view.uplinks
+    }
+
+    /// Sessions may have gone wrong at the start, by drift, by a reload, and by a new address.
+    fn mend(&mut self, report: &Report, moved: bool) -> Option<Action> {
+        let renumbered = moved && !self.former.is_empty();
+        if self.mended == report.generation && report.drift.is_empty() && !renumbered {
+            return None;
+        }
+        let (view, seen) = (report.view.as_ref()?, report.seen.as_ref()?);
+        let mender = Mender::new(&report.layout, view, &seen.facts, &self.former);
+        self.mended = report.generation;
+        Some(Action::Mend(report.layout.clone(), Box::new(mender)))
     }
 
     fn tell_drift(&mut self, report: &Report, actions: &mut Vec<Action>) {

@@ -6,7 +6,8 @@
 //!   hears kernel notices, signals, timers and API requests, and decides what happens next;
 //! - the **reconciler** (a thread, because netlink and `nft` block) owns the [`crate::kernel`]
 //!   handle and the state directory; it does one round at a time and reports;
-//! - the **sweeper** (a thread) walks the sessions and keeps bindings alive under them;
+//! - the **sweeper** (a thread) walks the sessions: it keeps bindings alive under them, and mends
+//!   sessions that went wrong;
 //! - the **API** tasks own a connection each and ask the engine.
 //!
 //! If the process is killed, traffic goes on as it was last steered: everything a packet needs is
@@ -15,6 +16,7 @@
 mod engine;
 mod exclusive;
 mod loading;
+mod mending;
 mod reconcile;
 mod reconciler;
 mod report;
@@ -27,6 +29,7 @@ mod takedown;
 
 pub use exclusive::{Exclusive, is_running};
 pub use loading::{LoadError, load_profile};
+pub use mending::Mended;
 pub use reconcile::{Round, observe_for};
 pub use report::{Failure, Measures, Report};
 pub use requests::{Binding, Refusal, Request};

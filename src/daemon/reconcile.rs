@@ -1,13 +1,15 @@
 //! One round: look, decide, change, look again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::mending::{Extent, Mended, mend};
 use super::report::{Failure, Report};
 use super::state::StateDir;
 use crate::clock;
 use crate::kernel::{Kernel, KernelError, Linux};
 use crate::kstate::{KernelState, Snapshot, Step};
-use crate::plan::{self, ChangeSet, Layout, Scope, View};
+use crate::plan::{self, ChangeSet, Layout, Mender, Scope, View};
 
 /// How often a round looks and changes before it gives up: somebody else may be working too.
 const PASSES: usize = 3;
@@ -52,6 +54,7 @@ impl Round {
             view: None,
             steps: 0,
             drift: Vec::new(),
+            mended: Mended::default(),
             failure: None,
             took: std::time::Duration::ZERO,
         };
@@ -90,10 +93,25 @@ impl Round {
                 report.failure = Some(failure(refused.unwrap_or_else(changed), &changes));
                 return None;
             }
+            if pass == 0 && self.in_force.is_none() {
+                report.mended = self.adopt(&report.view, &seen);
+            }
             report.steps += changes.steps.len();
             refused = apply(kernel, state, &seen, &changes).err();
         }
         None
+    }
+
+    /// Before the first rule stands, sessions that began without us get their uplink, or their next
+    /// packet would go by another one.
+    fn adopt(&self, view: &Option<View>, seen: &Snapshot) -> Mended {
+        let Some(view) = view else { return Mended::default() };
+        let mender = Mender::new(&self.layout, view, &seen.facts, &BTreeMap::new());
+        let outcome = mend(&mender, Extent::Adopt, self.layout.site.marks.uplink);
+        outcome.unwrap_or_else(|error| {
+            tracing::warn!("older sessions are not adopted: {error}");
+            Mended::default()
+        })
     }
 
     /// What differs from what the last round left, apart from what the kernel itself takes away

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mending::Mended;
 use crate::kstate::Snapshot;
 use crate::model::IfName;
 use crate::plan::{Layout, View};
@@ -23,6 +24,8 @@ pub struct Report {
     pub steps: usize,
     /// What somebody else had changed of ours, as commands that put it right.
     pub drift: Vec<String>,
+    /// Sessions that were dealt with before the first apply.
+    pub mended: Mended,
     /// What did not work.
     pub failure: Option<Failure>,
     /// How long it took.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::engine::{Action, Engine, Event, Level};
 use super::exclusive::Exclusive;
 use super::loading::{LoadError, load_profile};
+use super::mending::Mended;
 use super::reconciler::{Order, Reconciler};
 use super::report::Measures;
 use super::requests::{Refusal, Request};
@@ -97,7 +98,8 @@ pub async fn run<Open>(
     }
     let (reconciler, reports) =
         Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
-    let sweeper = Sweeper::start(ranges).map_err(|e| RunError::System("start a thread", e))?;
+    let (sweeper, mended) =
+        Sweeper::start(ranges).map_err(|e| RunError::System("start a thread", e))?;
     sweeper.watch(layout.clone());
     let _open = open().map_err(|e| RunError::System("open the socket", e))?;
     let daemon = Daemon {
@@ -109,7 +111,7 @@ pub async fn run<Open>(
         waiting: Vec::new(),
         sample: None,
     };
-    daemon.live(notices, reports, requests).await
+    daemon.live(notices, reports, mended, requests).await
 }
 
 /// What is remembered of ids: the kernel's word, which live sessions carry, before the file's.
@@ -139,6 +141,7 @@ impl Daemon {
         mut self,
         mut notices: Notices,
         mut reports: Reports,
+        mut mended: mpsc::UnboundedReceiver<Mended>,
         mut requests: mpsc::Receiver<Request>,
     ) -> Result<(), RunError> {
         let on = |kind| signal(kind).map_err(|e| RunError::System("handle signals", e));
@@ -164,6 +167,7 @@ impl Daemon {
                     let (report, in_force) = report.ok_or(RunError::Reconciler)?;
                     self.handle(Event::Reported(Box::new(report), in_force));
                 }
+                Some(mended) = mended.recv() => self.handle(Event::Mended(mended)),
                 Some(request) = requests.recv() => self.answer(request).await,
                 _ = hangup.recv() => {
                     if let Err(refusal) = self.reload(None).await {
@@ -188,6 +192,7 @@ impl Daemon {
         for action in self.engine.handle(event, clock::now(), clock::wall()) {
             match action {
                 Action::Round(round) => self.reconciler.send(Order::Round(round)),
+                Action::Mend(layout, mender) => self.sweeper.mend(layout, mender),
                 Action::Ready => {
                     tracing::info!("ready");
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -301,6 +306,8 @@ impl Daemon {
             applying: self.engine.is_applying(),
             last_apply_ms: self.engine.last_apply_ms,
             drift_repairs: self.engine.drift_repairs,
+            sessions_adopted: self.engine.sessions_adopted,
+            sessions_ended: self.engine.sessions_ended,
             uplinks_since: self.engine.uplinks_since.clone(),
         };
         let report = self.engine.report.as_ref();

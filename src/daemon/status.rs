@@ -49,6 +49,10 @@ pub struct KernelStatus {
     pub last_apply_ms: Option<f64>,
     /// How often somebody else's change of our state was put right.
     pub drift_repairs: u64,
+    /// Sessions that began without homing and got the uplink they belong to.
+    pub sessions_adopted: u64,
+    /// Sessions that homing ended, because they could only go on wrongly.
+    pub sessions_ended: u64,
 }
 
 /// One uplink.
@@ -123,6 +127,8 @@ pub(super) struct Background {
     pub(super) applying: bool,
     pub(super) last_apply_ms: Option<f64>,
     pub(super) drift_repairs: u64,
+    pub(super) sessions_adopted: u64,
+    pub(super) sessions_ended: u64,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
 }
 
@@ -192,6 +198,8 @@ fn kernel_status(report: Option<&Report>, background: &Background) -> KernelStat
         missing: failure.map(|failure| failure.missing.clone()).unwrap_or_default(),
         last_apply_ms: background.last_apply_ms,
         drift_repairs: background.drift_repairs,
+        sessions_adopted: background.sessions_adopted,
+        sessions_ended: background.sessions_ended,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The thread that keeps bindings alive under their sessions.
+//! The thread that walks the sessions: it keeps bindings alive under them, and mends those that
+//! went wrong.
 //!
 //! It has sockets of its own: a walk over hundreds of thousands of sessions takes part of a second,
 //! which no round may wait for.
@@ -6,60 +7,111 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::mending::{Extent, Mended, mend};
 
 use crate::clock;
 use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, Ranges, Timeouts};
 use crate::kstate::ElementData;
 use crate::model::Mark;
-use crate::plan::{Layout, Learned, LearnedMap, Live, Renewals};
+use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals};
 
 /// Pauses are at least this many times as long as the sweep before: sweeping never takes more than
 /// a tenth of one processor.
 const REST: u32 = 9;
 
+/// Work for the thread.
+enum Order {
+    /// The bindings of this site are to be kept alive from now on.
+    Watch(Arc<Layout>),
+    /// Sessions may have gone wrong.
+    Mend(Arc<Layout>, Box<Mender>),
+}
+
 /// The engine's end of the thread.
 #[derive(Debug)]
-pub(super) struct Sweeper(Sender<Arc<Layout>>);
+pub(super) struct Sweeper(Sender<Order>);
 
 impl Sweeper {
-    /// Starts the thread. It ends when this is dropped.
-    pub(super) fn start(ranges: Ranges) -> std::io::Result<Sweeper> {
-        let (layouts, inbox) = channel();
+    /// Starts the thread. It ends when this is dropped. What was mended comes by the receiver.
+    pub(super) fn start(
+        ranges: Ranges,
+    ) -> std::io::Result<(Sweeper, mpsc::UnboundedReceiver<Mended>)> {
+        let (orders, inbox) = channel();
+        let (told, mended) = mpsc::unbounded_channel();
+        let worker = Worker { ranges, told, layout: None, took: Duration::ZERO, failing: false };
         let name = "sweeper".to_owned();
-        thread::Builder::new().name(name).spawn(move || work(ranges, &inbox))?;
-        Ok(Sweeper(layouts))
+        thread::Builder::new().name(name).spawn(move || worker.work(&inbox))?;
+        Ok((Sweeper(orders), mended))
     }
 
     /// The bindings of this site are to be kept alive from now on.
     pub(super) fn watch(&self, layout: Arc<Layout>) {
         // If the thread is gone, it has said why.
-        let _ = self.0.send(layout);
+        let _ = self.0.send(Order::Watch(layout));
+    }
+
+    /// Goes through the sessions soon.
+    pub(super) fn mend(&self, layout: Arc<Layout>, mender: Box<Mender>) {
+        let _ = self.0.send(Order::Mend(layout, mender));
     }
 }
 
-fn work(ranges: Ranges, inbox: &Receiver<Arc<Layout>>) {
-    let Ok(mut layout) = inbox.recv() else { return };
-    let mut took = Duration::ZERO;
-    let mut failing = false;
-    loop {
-        let next = match Renewals::new(&layout).period() {
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(period) => inbox.recv_timeout(period.max(took * REST)),
-        };
-        match next {
-            Ok(other) => layout = other,
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                let started = clock::now();
-                let outcome = sweep(ranges, &layout);
-                took = started.elapsed();
-                // Told once, not at every turn.
-                if let (Err(error), false) = (&outcome, failing) {
-                    tracing::warn!("bindings are not renewed under live sessions: {error}");
+struct Worker {
+    ranges: Ranges,
+    told: mpsc::UnboundedSender<Mended>,
+    layout: Option<Arc<Layout>>,
+    took: Duration,
+    failing: bool,
+}
+
+impl Worker {
+    fn work(mut self, inbox: &Receiver<Order>) {
+        let mut last = clock::now();
+        loop {
+            match self.wait(inbox, last) {
+                Ok(Order::Watch(layout)) => self.layout = Some(layout),
+                Ok(Order::Mend(layout, mender)) => self.mend(&layout, &mender),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    last = clock::now();
+                    self.sweep();
+                    self.took = last.elapsed();
                 }
-                failing = outcome.is_err();
             }
+        }
+    }
+
+    /// Waits for an order until the next sweep is due.
+    fn wait(&self, inbox: &Receiver<Order>, last: Instant) -> Result<Order, RecvTimeoutError> {
+        let period = self.layout.as_ref().and_then(|layout| Renewals::new(layout).period());
+        match period {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(period) => {
+                let pause = period.max(self.took * REST);
+                inbox.recv_timeout(pause.saturating_sub(last.elapsed()))
+            }
+        }
+    }
+
+    fn sweep(&mut self) {
+        let Some(layout) = &self.layout else { return };
+        let outcome = sweep(self.ranges, layout);
+        // Told once, not at every turn.
+        if let (Err(error), false) = (&outcome, self.failing) {
+            tracing::warn!("bindings are not renewed under live sessions: {error}");
+        }
+        self.failing = outcome.is_err();
+    }
+
+    fn mend(&self, layout: &Layout, mender: &Mender) {
+        match mend(mender, Extent::All, layout.site.marks.uplink) {
+            // If the engine is gone, nobody wants to know.
+            Ok(mended) => drop(self.told.send(mended)),
+            Err(error) => tracing::warn!("sessions that went wrong are not mended: {error}"),
         }
     }
 }

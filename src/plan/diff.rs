@@ -1,13 +1,13 @@
 //! The difference between desired and observed, as steps in a safe order.
 //!
 //! Add before remove: settings, routes, rules, then one nft transaction (the commit point), then
-//! what is no longer wanted. Inside the transaction: objects are made, changed chains emptied,
+//! rules that take every packet, then what is no longer wanted. Inside the transaction: objects are made, changed chains emptied,
 //! elements swapped, chains filled again, and what nothing refers to any more is deleted.
 
 use std::collections::BTreeSet;
 
 use super::sysctls::setting_order;
-use crate::kstate::{Elements, KernelState, NftOp, NftTable, Role, Set, Step, SysctlKey};
+use crate::kstate::{Elements, KernelState, NftOp, NftTable, Role, Rule, Set, Step, SysctlKey};
 
 /// Steps in order; empty when nothing differs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,16 +46,25 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
     let set = |(key, value): (&SysctlKey, &String)| Step::SetSysctl(key.clone(), value.clone());
     steps.extend(settings.into_iter().map(set));
     steps.extend(desired.routes.difference(&observed.routes).cloned().map(Step::AddRoute));
-    steps.extend(desired.rules.difference(&observed.rules).cloned().map(Step::AddRule));
+    // A rule for every packet would take live sessions away from the way they have before their
+    // marks are restored.
+    let (last, rules): (Vec<_>, Vec<_>) =
+        desired.rules.difference(&observed.rules).cloned().partition(takes_everything);
+    steps.extend(rules.into_iter().map(Step::AddRule));
     if let Some(desired) = &desired.nft {
         let ops = diff_table(desired, observed.nft.as_ref(), scope);
         if !ops.is_empty() {
             steps.push(Step::Nft(ops));
         }
     }
+    steps.extend(last.into_iter().map(Step::AddRule));
     steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::DeleteRule));
     steps.extend(observed.routes.difference(&desired.routes).cloned().map(Step::DeleteRoute));
     ChangeSet { steps }
+}
+
+fn takes_everything(rule: &Rule) -> bool {
+    rule.mark.is_none() && rule.source.is_none() && rule.input.is_none() && rule.output.is_none()
 }
 
 /// What to do so that nothing of ours is left (settings are restored elsewhere).

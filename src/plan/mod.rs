@@ -6,6 +6,7 @@
 mod diff;
 mod identity;
 mod lans;
+mod mend;
 mod nft;
 mod path;
 mod renewal;
@@ -20,6 +21,7 @@ use crate::kstate::{KernelState, Snapshot};
 pub use diff::{ChangeSet, Scope, diff, removal};
 pub use identity::{Identities, Remembered, identify};
 pub use lans::inside_networks;
+pub use mend::{Entry, Flaw, Mend, Mender};
 pub use nft::{address_hash, binding_shape, names, observed_slots};
 pub use path::{UplinkFacts, Way};
 pub use renewal::{Learned, LearnedMap, Live, Renewals};
