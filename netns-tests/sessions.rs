@@ -1,7 +1,8 @@
 //! Sessions that the packet path did not see begin, or whose uplink or address went away.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use homing::lab::{self, Protocol, Session};
 use homing::model::Family;
@@ -56,9 +57,24 @@ fn sessions_older_than_homing_keep_their_link(family: Family) {
     sessions.push(site.own().open(Protocol::Tcp, Some(cable), site.server(1, 80)).unwrap());
     let ways: Vec<String> = sessions.iter().map(|session| site.uplink(session)).collect();
     assert!(ways.iter().all(|way| way == "cable"), "{ways:?}");
-    site.run(&one_policy("uplinks: [fiber]"));
-    // Clients speak first: what they send must not leave by fiber, where new sessions go.
-    site.assert_stay(&mut sessions, "homing has begun");
+    // Clients go on sending meanwhile: nothing of it may leave by fiber, where new sessions go.
+    let begun = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let talk = scope.spawn(|| {
+            let (mut rounds, since) = (0, Instant::now());
+            while !begun.load(Ordering::Relaxed) && since.elapsed() < 2 * PATIENCE {
+                for session in &mut sessions {
+                    let before = session.seen;
+                    assert_eq!(session.ask(PATIENCE).expect("an answer"), before);
+                }
+                rounds += 1;
+            }
+            rounds
+        });
+        site.run(&one_policy("uplinks: [fiber]"));
+        begun.store(true, Ordering::Relaxed);
+        assert!(talk.join().expect("the sessions go on") > 1);
+    });
     let adopted = site.status()["kernel"]["sessions_adopted"].as_u64();
     assert!(adopted >= Some(11), "{adopted:?}");
     assert!(site.log().contains("began without homing"), "{}", site.log());
