@@ -16,6 +16,7 @@ mod all_down;
 mod balance;
 mod changes;
 mod demo;
+mod drift;
 mod firewall;
 mod foreign;
 mod inbound;

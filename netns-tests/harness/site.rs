@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -29,6 +30,8 @@ pub struct Site {
     _servers: Servers,
     pub dir: PathBuf,
     daemon: Option<Child>,
+    /// Stands in the place of `nft` for homing alone.
+    nft: Option<PathBuf>,
 }
 
 /// What a command said.
@@ -83,7 +86,7 @@ impl Site {
             .expect("start the internet's servers");
         let dir = std::env::temp_dir().join(&stage.layout().prefix);
         fs::create_dir_all(&dir).expect("make a temporary directory");
-        Site { stage, family, _servers: servers, dir, daemon: None }
+        Site { stage, family, _servers: servers, dir, daemon: None, nft: None }
     }
 
     pub fn router(&self) -> Namespace {
@@ -113,7 +116,7 @@ impl Site {
             .open(self.dir.join("log"))
             .expect("open the log");
         let command = || {
-            Command::new(homing())
+            self.program()
                 .arg("run")
                 .arg(self.profile_path())
                 .args(["--runtime-dir", &self.path("run"), "--state-dir", &self.path("state")])
@@ -125,6 +128,35 @@ impl Site {
         let child = self.router().enter(command).expect("enter the router");
         self.daemon = Some(child.expect("start homing"));
         self.wait_ready();
+    }
+
+    fn program(&self) -> Command {
+        let Some(nft) = &self.nft else { return Command::new(homing()) };
+        let script = "mount --bind \"$0\" \"$(readlink -f /usr/sbin/nft)\" && exec \"$@\"";
+        let mut program = Command::new("/usr/bin/unshare");
+        program.args(["--mount", "sh", "-c", script]).arg(nft).arg(homing());
+        program
+    }
+
+    /// From the next start on homing calls an `nft` that obeys [`Site::spoil_nft`].
+    pub fn replace_nft(&mut self) {
+        let real = self.path("nft.real");
+        fs::copy("/usr/sbin/nft", &real).expect("copy nft");
+        let spoilt = self.path("nft.spoilt");
+        let script = format!("#!/bin/sh\n[ ! -e {spoilt} ] || . {spoilt}\nexec {real} \"$@\"\n");
+        let file = self.dir.join("nft");
+        fs::write(&file, script).expect("write a script");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("make it a program");
+        self.nft = Some(file);
+    }
+
+    /// What that `nft` does before its work; nothing with `None`.
+    pub fn spoil_nft(&self, script: Option<&str>) {
+        let file = self.path("nft.spoilt");
+        match script {
+            Some(script) => fs::write(file, format!("{script}\n")).expect("spoil nft"),
+            None => fs::remove_file(file).expect("mend nft"),
+        }
     }
 
     fn wait_ready(&mut self) {

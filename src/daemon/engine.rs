@@ -7,6 +7,9 @@
 //!     └──────────────── report ───────────────────┘◄──────────┘
 //! ```
 //!
+//! New sessions leave a dead link the short way: a few elements are changed at once, from what is
+//! known ([`Action::Steer`]); the round that follows looks at everything.
+//!
 //! One round runs at a time. A notice is acted on at once; a burst of them in steps of
 //! [`SPACING`]. Without notices a round looks every [`PATROL`]; after a failure, sooner, with
 //! doubling pauses.
@@ -21,8 +24,9 @@ use super::reconcile::Round;
 use super::reconciler::InForce;
 use super::report::Report;
 use crate::kernel::Notice;
+use crate::kstate::NftOp;
 use crate::model::{Family, Name};
-use crate::plan::{Layout, Mender, View};
+use crate::plan::{Layout, Mender, Steering, View};
 
 /// The least time between the starts of two rounds.
 const SPACING: Duration = Duration::from_millis(20);
@@ -51,6 +55,8 @@ pub(super) enum Event {
 pub(super) enum Action {
     /// Do a round.
     Round(Round),
+    /// Change elements of sets at once, so that new sessions follow what happened.
+    Steer(Vec<NftOp>),
     /// Go through the sessions: some may have gone wrong.
     Mend(Arc<Layout>, Box<Mender>),
     /// The first apply was found right: tell the service manager.
@@ -83,6 +89,7 @@ pub(super) struct Engine {
     pub(super) last_apply_ms: Option<f64>,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
     in_force: InForce,
+    steering: Option<Steering>,
     running: bool,
     due: Instant,
     started: Option<Instant>,
@@ -108,6 +115,7 @@ impl Engine {
             last_apply_ms: None,
             uplinks_since: BTreeMap::new(),
             in_force: None,
+            steering: None,
             running: false,
             due: now,
             started: None,
@@ -133,7 +141,7 @@ impl Engine {
     pub(super) fn handle(&mut self, event: Event, now: Instant, wall: SystemTime) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Noticed(notice) => self.handle_notice(notice, now),
+            Event::Noticed(notice) => actions.extend(self.handle_notice(notice, now)),
             Event::Timer => {}
             Event::Mended(mended) => self.handle_mended(&mended, &mut actions),
             Event::Wished(layout) => {
@@ -151,12 +159,20 @@ impl Engine {
         actions
     }
 
-    fn handle_notice(&mut self, notice: Notice, now: Instant) {
-        if let Notice::Nft { pid, name, .. } = notice {
-            self.authors.insert(format!("{name} (pid {pid})"));
-        }
+    fn handle_notice(&mut self, notice: Notice, now: Instant) -> Option<Action> {
         let earliest = self.started.map_or(now, |started| started + SPACING);
         self.due = self.due.min(earliest.max(now));
+        match notice {
+            Notice::Nft { pid, name, .. } => {
+                self.authors.insert(format!("{name} (pid {pid})"));
+                None
+            }
+            Notice::Link { index, carrier: Some(carrier), .. } => {
+                let ops = self.steering.as_mut()?.follow_link(index, carrier);
+                (!ops.is_empty()).then_some(Action::Steer(ops))
+            }
+            _ => None,
+        }
     }
 
     fn start_round(&mut self, now: Instant) -> Action {
@@ -213,6 +229,7 @@ impl Engine {
         let moved = self.remember_addresses(&report);
         if in_force.is_some() {
             actions.extend(self.mend(&report, moved));
+            self.steering = steering(&report, &in_force);
             self.in_force = in_force;
             if !self.ready {
                 self.ready = true;
@@ -293,4 +310,8 @@ impl Engine {
             actions.push(Action::Tell(level, text));
         }
     }
+}
+
+fn steering(report: &Report, in_force: &InForce) -> Option<Steering> {
+    Some(Steering::new(report.layout.clone(), report.view.clone()?, in_force.clone()?))
 }

@@ -8,7 +8,7 @@ use super::report::{Failure, Report};
 use super::state::StateDir;
 use crate::clock;
 use crate::kernel::{Kernel, KernelError, Linux};
-use crate::kstate::{KernelState, Snapshot, Step};
+use crate::kstate::{KernelState, NftOp, Snapshot, Step};
 use crate::plan::{self, ChangeSet, Layout, Mender, Scope, View};
 
 /// How often a round looks and changes before it gives up: somebody else may be working too.
@@ -159,9 +159,22 @@ fn apply(
         if let Err(error) = kernel.apply(step) {
             tracing::debug!(?step, "refused: {}", describe(&error));
             first = first.and(Err(describe(&error)));
+            if let Step::Nft(ops) = step {
+                steer_alone(kernel, ops);
+            }
         }
     }
     first
+}
+
+/// The transaction was refused, so what it makes anew is missing; new sessions still follow what
+/// happened, by the sets that there are.
+fn steer_alone(kernel: &mut Linux, ops: &[NftOp]) {
+    for part in plan::steering_alone(ops) {
+        if let Err(error) = kernel.apply(&Step::Nft(part)) {
+            tracing::debug!("not steered: {error}");
+        }
+    }
 }
 
 /// How many commands a failure names.

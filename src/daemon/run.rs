@@ -1,5 +1,6 @@
 //! `homing run`: puts the parts together and keeps them going.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::status::{Background, Sample, Status, build_status};
 use super::sweeper::Sweeper;
 use crate::clock;
 use crate::kernel::{self, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
+use crate::kstate::{NftOp, Rule, Step};
 use crate::model::Site;
 use crate::plan::{Layout, Remembered};
 
@@ -90,7 +92,14 @@ pub async fn run<Open>(
     let ranges =
         Ranges { first_priority: routing.first_priority, first_table: routing.first_table };
     let mut linux = Linux::open(ranges)?;
-    let layout = Arc::new(Layout::new(site, &remembered(&state, &mut linux)?));
+    let seen = linux.observe()?;
+    let mut known = state.remembered().clone();
+    if let Some(table) = &seen.ours.nft {
+        // The kernel's word, which live sessions carry, goes before the file's.
+        known.merge(Remembered::from_kernel(table));
+    }
+    claim_rules(&mut linux, seen.facts.rules);
+    let layout = Arc::new(Layout::new(site, &known));
     let mut ids = state.remembered().clone();
     ids.learn(&layout.ids);
     if let Err(error) = state.keep(ids, routing) {
@@ -107,6 +116,7 @@ pub async fn run<Open>(
         options,
         reconciler,
         sweeper,
+        linux: Linux::open(ranges)?,
         since: clock::wall(),
         waiting: Vec::new(),
         sample: None,
@@ -114,13 +124,18 @@ pub async fn run<Open>(
     daemon.live(notices, reports, mended, requests).await
 }
 
-/// What is remembered of ids: the kernel's word, which live sessions carry, before the file's.
-fn remembered(state: &StateDir, linux: &mut Linux) -> Result<Remembered, KernelError> {
-    let mut remembered = state.remembered().clone();
-    if let Some(table) = linux.observe()?.ours.nft {
-        remembered.merge(Remembered::from_kernel(&table));
+/// Rules of others that stand among ours already are left alone, but not in silence.
+fn claim_rules(linux: &mut Linux, foreign: BTreeSet<Rule>) {
+    let among: BTreeSet<Rule> =
+        foreign.into_iter().filter(|rule| linux.ranges().holds_rule(rule)).collect();
+    for rule in &among {
+        let command = Step::AddRule(rule.clone()).commands().join(" ");
+        tracing::warn!(
+            "somebody else's rule stands among ours, left alone: `{command}`; give us other \
+             numbers with `routing.priority`"
+        );
     }
-    Ok(remembered)
+    linux.claim_rules(among);
 }
 
 /// The main task.
@@ -129,6 +144,8 @@ struct Daemon {
     options: Options,
     reconciler: Reconciler,
     sweeper: Sweeper,
+    /// For the short way.
+    linux: Linux,
     since: SystemTime,
     waiting: Vec<(u64, oneshot::Sender<Result<u64, Refusal>>)>,
     sample: Option<Sample>,
@@ -192,6 +209,7 @@ impl Daemon {
         for action in self.engine.handle(event, clock::now(), clock::wall()) {
             match action {
                 Action::Round(round) => self.reconciler.send(Order::Round(round)),
+                Action::Steer(ops) => self.steer(ops),
                 Action::Mend(layout, mender) => self.sweeper.mend(layout, mender),
                 Action::Ready => {
                     tracing::info!("ready");
@@ -201,6 +219,15 @@ impl Daemon {
                 Action::Tell(Level::Warning, text) => tracing::warn!("{text}"),
                 Action::Settled(generation, failure) => self.settle(generation, failure.as_ref()),
             }
+        }
+    }
+
+    /// On this task, which costs less than to wake another: a batch takes a fraction of a
+    /// millisecond. If it is refused, somebody changed our sets, and the round that follows repairs.
+    fn steer(&mut self, ops: Vec<NftOp>) {
+        let outcome = self.linux.apply(&Step::Nft(ops));
+        if let Err(error) = outcome {
+            tracing::debug!("not steered the short way: {error}");
         }
     }
 

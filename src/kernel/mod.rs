@@ -9,7 +9,8 @@
 //! belong to that of the thread that calls. So open and use a [`Linux`] on one thread.
 //!
 //! What is ours: the nft table `inet homing`; routes of our protocol in our range of tables; rules
-//! of our protocol in our range of priorities. All else goes to [`Facts`] and is never changed.
+//! of our protocol in our range of priorities, and those that others add to it while we run
+//! ([`Linux::claim_rules`]). All else goes to [`Facts`] and is never changed.
 
 mod conntrack;
 mod error;
@@ -37,7 +38,7 @@ mod tests_notices;
 #[cfg(test)]
 mod tests_routing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -94,8 +95,13 @@ impl Ranges {
 
     /// Whether a rule is ours: by its priority *and* its protocol.
     pub fn owns_rule(&self, rule: &Rule) -> bool {
+        rule.protocol == OUR_PROTOCOL && self.holds_rule(rule)
+    }
+
+    /// Whether a rule stands among ours, whoever made it.
+    pub fn holds_rule(&self, rule: &Rule) -> bool {
         let offset = rule.priority.0.checked_sub(self.first_priority);
-        rule.protocol == OUR_PROTOCOL && offset.is_some_and(|o| o < Self::PRIORITIES)
+        offset.is_some_and(|o| o < Self::PRIORITIES)
     }
 }
 
@@ -107,6 +113,7 @@ pub struct Linux {
     rtnl: Rtnl,
     netfilter: Channel,
     generation: u32,
+    tolerated: Option<BTreeSet<Rule>>,
 }
 
 impl Linux {
@@ -122,7 +129,25 @@ impl Linux {
             rtnl: Rtnl::open().map_err(open("rtnetlink"))?,
             netfilter: Channel::open(NETLINK_NETFILTER).map_err(open("nfnetlink"))?,
             generation: 0,
+            tolerated: None,
         })
+    }
+
+    /// Where our numbers lie.
+    pub fn ranges(&self) -> Ranges {
+        self.ranges
+    }
+
+    /// From now on every rule among ours is taken for ours, and so for one to remove, but for these,
+    /// which were there before us.
+    pub fn claim_rules(&mut self, tolerated: BTreeSet<Rule>) {
+        self.tolerated = Some(tolerated);
+    }
+
+    fn owns_rule(&self, rule: &Rule) -> bool {
+        let claimed = |before: &BTreeSet<Rule>| !before.contains(rule);
+        self.ranges.owns_rule(rule)
+            || (self.ranges.holds_rule(rule) && self.tolerated.as_ref().is_some_and(claimed))
     }
 
     /// Which settings [`Kernel::observe`] reads; true when others than before.
@@ -190,7 +215,7 @@ impl Linux {
             seen.ours.routes.extend(ours);
             seen.facts.routes.extend(foreign);
             let rules = self.rtnl.rules(family)?.into_iter();
-            let (ours, foreign): (Vec<_>, Vec<_>) = rules.partition(|r| self.ranges.owns_rule(r));
+            let (ours, foreign): (Vec<_>, Vec<_>) = rules.partition(|r| self.owns_rule(r));
             seen.ours.rules.extend(ours);
             seen.facts.rules.extend(foreign);
         }

@@ -13,6 +13,7 @@ use netlink_sys::{AsyncSocket, TokioSocket};
 use nix::libc;
 
 use super::nfnl::{HEADER_LEN, attr, kind, nft_kind};
+use super::rtnl::has_carrier;
 use super::socket::{NetlinkError, enlarge};
 use super::wire::{self, Received, attribute, text, u32_be};
 
@@ -31,6 +32,9 @@ const ROUTE_GROUPS: [u32; 7] = [
     libc::RTNLGRP_IPV6_RULE,
 ];
 
+/// `AF_UNSPEC`
+const UNSPECIFIED: u8 = 0;
+
 /// Something changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -38,6 +42,9 @@ pub enum Notice {
     Link {
         /// Its index.
         index: u32,
+        /// Whether it is there, up, and has carrier, if the notice tells. (One for another reason
+        /// tells it too, while that of the carrier itself may be held back for a second.)
+        carrier: Option<bool>,
         /// The port of the socket that asked for the change; 0 if it was the kernel itself.
         port: u32,
     },
@@ -171,7 +178,13 @@ fn decode_route(message: &Received<'_>) -> Option<Notice> {
     // `struct ifinfomsg` and `struct ifaddrmsg` both have the index at offset 4.
     let index = || wire::u32_ne(message.body.get(4..)?);
     match message.kind {
-        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Notice::Link { index: index()?, port }),
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => {
+            // A bridge tells of its ports by the same messages, of another family.
+            let of_link = message.body.first() == Some(&UNSPECIFIED);
+            let there = message.kind == libc::RTM_NEWLINK;
+            let carrier = of_link.then(|| there && has_carrier(message.body));
+            Some(Notice::Link { index: index()?, carrier, port })
+        }
         libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Notice::Address { index: index()?, port }),
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => Some(Notice::Route { port }),
         libc::RTM_NEWRULE | libc::RTM_DELRULE => Some(Notice::Rule { port }),

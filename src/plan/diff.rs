@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::steer::swap_elements;
 use super::sysctls::setting_order;
 use crate::kstate::{Elements, KernelState, NftOp, NftTable, Role, Rule, Set, Step, SysctlKey};
 
@@ -93,7 +94,7 @@ fn diff_table(desired: &NftTable, observed: Option<&NftTable>, scope: Scope) -> 
     let made = sets.made.iter().chain(&sets.remade);
     ops.extend(made.filter_map(|name| Some(make_set(name, desired.sets.get(name)?))));
     make_chains(&mut ops, desired, observed);
-    swap_elements(&mut ops, desired, observed, &sets, scope);
+    change_elements(&mut ops, desired, observed, &sets, scope);
     for name in &refill {
         let rules = desired.chains.get(name).into_iter().flat_map(|chain| &chain.rules);
         let add = |rule: &_| NftOp::AddRule { chain: name.clone(), rule: Clone::clone(rule) };
@@ -178,7 +179,7 @@ fn make_chains(ops: &mut Vec<NftOp>, desired: &NftTable, observed: &NftTable) {
     }
 }
 
-fn swap_elements(
+fn change_elements(
     ops: &mut Vec<NftOp>,
     desired: &NftTable,
     observed: &NftTable,
@@ -194,19 +195,6 @@ fn swap_elements(
         let nothing = Elements::new();
         let there =
             observed.sets.get(name).filter(|_| !fresh).map_or(&nothing, |set| &set.elements);
-        let differs =
-            |other: &Elements, (key, data): &(&Vec<u8>, &_)| other.get(*key) != Some(*data);
-        let own = |(key, data): (&Vec<u8>, &_)| (key.clone(), Clone::clone(data));
-        let stale: Elements = there.iter().filter(|e| differs(&set.elements, e)).map(own).collect();
-        let missing: Elements =
-            set.elements.iter().filter(|e| differs(there, e)).map(own).collect();
-        let (set_name, shape) = (name.clone(), set.shape.clone());
-        if !stale.is_empty() {
-            let (set, shape) = (set_name.clone(), shape.clone());
-            ops.push(NftOp::DeleteElements { set, shape, elements: stale });
-        }
-        if !missing.is_empty() {
-            ops.push(NftOp::AddElements { set: set_name, shape, elements: missing });
-        }
+        ops.extend(swap_elements(name, &set.shape, there, &set.elements));
     }
 }

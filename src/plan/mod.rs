@@ -11,6 +11,7 @@ mod nft;
 mod path;
 mod renewal;
 mod routing;
+mod steer;
 mod sysctls;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use nft::{address_hash, binding_shape, names, observed_slots};
 pub use path::{UplinkFacts, Way};
 pub use renewal::{Learned, LearnedMap, Live, Renewals};
 pub use routing::{PRIORITIES, TABLES};
+pub use steer::{Steering, steering_alone};
 pub use sysctls::{interesting_sysctls, restoring_order, setting_order};
 pub use view::{Layout, View, assess};
 

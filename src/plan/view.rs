@@ -124,12 +124,18 @@ impl View {
 pub fn assess(layout: &Layout, seen: &Snapshot) -> View {
     let uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
     let mut view = View { uplinks, selections: BTreeMap::new() };
-    for policy in &layout.policies {
-        let choose = |family| (family, select_for(layout, &view, policy, family));
-        let selections = Family::BOTH.map(choose).into();
-        view.selections.insert(policy.name.clone(), selections);
-    }
+    reselect(layout, &mut view);
     view
+}
+
+/// Decides anew who takes new sessions.
+pub(super) fn reselect(layout: &Layout, view: &mut View) {
+    let mut selections = BTreeMap::new();
+    for policy in &layout.policies {
+        let choose = |family| (family, select_for(layout, view, policy, family));
+        selections.insert(policy.name.clone(), Family::BOTH.map(choose).into());
+    }
+    view.selections = selections;
 }
 
 fn select_for(layout: &Layout, view: &View, policy: &Policy, family: Family) -> Selection {

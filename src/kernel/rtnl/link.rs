@@ -3,7 +3,7 @@
 
 use nix::libc;
 
-use super::super::wire::{Message, attributes, text, u32_ne};
+use super::super::wire::{Message, attribute, attributes, text, u32_ne};
 use crate::kstate::Link;
 use crate::model::IfName;
 
@@ -46,6 +46,13 @@ pub(super) fn decode(body: &[u8]) -> Option<(IfName, Link)> {
         point_to_point: has(libc::IFF_POINTOPOINT),
     };
     Some((name?, link))
+}
+
+/// Whether a link is up and has carrier, by the body of its message.
+pub(in crate::kernel) fn has_carrier(body: &[u8]) -> bool {
+    let flags = body.get(8..).and_then(u32_ne).unwrap_or(0);
+    let carrier = body.get(HEADER_LEN..).and_then(|rest| attribute(rest, CARRIER));
+    flags & libc::IFF_UP.cast_unsigned() != 0 && carrier.and_then(<[u8]>::first) != Some(&0)
 }
 
 #[cfg(test)]

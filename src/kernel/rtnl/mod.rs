@@ -25,6 +25,7 @@ use super::wire::{CREATE, EXCL, Message, REPLACE};
 use crate::kstate::{Address, Link, Route, Rule};
 use crate::model::{Family, IfName};
 
+pub(super) use link::has_carrier;
 pub use route::NoSuchDevice;
 
 /// Devices by their index, as of one dump of links.

@@ -75,6 +75,11 @@ pub mod names {
         format!("own{}", family.digit())
     }
 
+    /// Whether a set of this name says who takes new sessions, or with which address.
+    pub fn steers(set: &str) -> bool {
+        ["slots", "keepable", "snat", "own"].iter().any(|kind| set.starts_with(kind))
+    }
+
     /// Device → greatest segment.
     pub fn segment(family: Family) -> String {
         format!("segment{}", family.digit())

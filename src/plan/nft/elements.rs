@@ -69,8 +69,7 @@ fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family)
         Family::V6 => 60,
     };
     let (mut own, mut snat, mut segments) = (Elements::new(), Elements::new(), Elements::new());
-    let mut keepable = Elements::new();
-    for (uplink, id) in layout.uplinks() {
+    for (uplink, _) in layout.uplinks() {
         let Some(facts) = view.uplinks.get(&uplink.name) else {
             continue;
         };
@@ -84,15 +83,10 @@ fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family)
             snat.insert(device.clone(), ElementData::Value(address_bytes(way.address)));
             segments.insert(device, ElementData::Value(size.to_be_bytes().to_vec()));
         }
-        if view.usable(&uplink.name, family) {
-            keepable.insert(mark_bytes(layout.mark(id).0), ElementData::Nothing);
-        }
     }
     let device = FieldType::IfName;
     table.set(names::own(family), Role::Fixed, set_of(&[device, address]), "", own);
     table.set(names::snat(family), Role::Fixed, map_of(&[device], address), "", snat);
     let shape = map_of(&[device], FieldType::Size);
     table.set(names::segment(family), Role::Fixed, shape, "", segments);
-    let shape = set_of(&[FieldType::Mark]);
-    table.set(names::keepable(family), Role::Steering, shape, "", keepable);
 }

@@ -15,14 +15,16 @@ mod policies;
 mod prerouting;
 mod slots;
 
-use crate::kstate::{NftTable, Snapshot};
+use crate::kstate::{NftTable, Role, Snapshot};
 
 use super::view::{Layout, View};
 
 pub(super) use bindings::binding_bytes;
 pub use bindings::{address_hash, binding_shape};
 pub use build::names;
+use slots::build_steering;
 pub use slots::observed_slots;
+pub(super) use slots::{SteeringSet, rebuild_steering};
 
 /// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as
 /// possible move.
@@ -30,8 +32,17 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     let mut table = build::Builder::default();
     elements::add_sets(&mut table, layout, view);
     prerouting::add_chains(&mut table, layout, view, seen);
-    policies::add_chains(&mut table, layout, view, seen);
+    policies::add_chains(&mut table, layout, view);
+    add_steering(&mut table, layout, view, seen);
     nat::add_chains(&mut table, layout);
     filter::add_chains(&mut table, layout);
     table.finish()
+}
+
+fn add_steering(table: &mut build::Builder, layout: &Layout, view: &View, seen: &Snapshot) {
+    let observed = seen.ours.nft.as_ref();
+    let previous = |name: &str| Some(&observed?.sets.get(name)?.elements);
+    for (name, set) in build_steering(layout, view, previous) {
+        table.set(name, Role::Steering, set.shape, "", set.elements);
+    }
 }

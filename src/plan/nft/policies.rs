@@ -10,18 +10,16 @@ use std::collections::BTreeMap;
 use super::bindings::{add_bindings, binding_key};
 use super::build::{Builder, names};
 use super::matching::{conditions, join};
-use super::slots::{Shared, add_slots, shared_slots};
-use crate::kstate::Snapshot;
+use super::slots::{Shared, shared_slots};
 use crate::model::{Balance, Family, Name, Persistence, Policy, PolicyId, WhenAllDown};
 use crate::plan::view::{Layout, View};
 
 /// Fixed, so that the same client gets the same slot after a reboot.
 const SOURCE_SEED: u32 = 0x686f_6d65;
 
-pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen: &Snapshot) {
+pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
     for family in Family::BOTH {
         let shared = shared_slots(layout, view, family);
-        add_slots(table, layout, &shared, family, seen);
         let dispatch = format!("policies{}", family.digit());
         table.chain(dispatch.clone());
         for (policy, id) in layout.policies() {

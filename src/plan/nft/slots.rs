@@ -1,9 +1,10 @@
-//! Slot tables: one for each way to choose, shared by the policies that choose alike.
+//! Who takes new sessions: slot tables, one for each way to choose, shared by the policies that
+//! choose alike; and the uplinks that keep their bindings.
 
 use std::collections::BTreeMap;
 
-use super::build::{Builder, map_of, mark_data, names};
-use crate::kstate::{Digest, ElementData, Elements, FieldType, Role, Set, Snapshot};
+use super::build::{map_of, mark_bytes, mark_data, names, set_of};
+use crate::kstate::{Digest, ElementData, Elements, FieldType, SetShape, Snapshot};
 use crate::model::{Balance, Family, Mark, MarkMask, Name, WhenAllDown};
 use crate::plan::view::{Layout, View};
 use crate::steering::{Selection, SlotTable, deal, deal_by_hash};
@@ -35,41 +36,103 @@ pub(super) fn shared_slots(layout: &Layout, view: &View, family: Family) -> BTre
     layout.policies.iter().map(shared).collect()
 }
 
-pub(super) fn add_slots(
-    table: &mut Builder,
+/// Every map of slots of a family, with who owns them.
+fn slot_maps(layout: &Layout, view: &View, family: Family) -> BTreeMap<String, Shared> {
+    let shared = shared_slots(layout, view, family).into_values();
+    shared.map(|shared| (shared.map.clone(), shared)).collect()
+}
+
+/// A set that says who takes new sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::plan) struct SteeringSet {
+    pub(in crate::plan) shape: SetShape,
+    pub(in crate::plan) elements: Elements,
+}
+
+/// The sets that say who takes new sessions. `current` gives a map's elements as they are, of which
+/// as few as possible move.
+pub(in crate::plan) fn build_steering<'a>(
     layout: &Layout,
-    shared: &BTreeMap<Name, Shared>,
-    _family: Family,
-    seen: &Snapshot,
-) {
+    view: &View,
+    current: impl Fn(&str) -> Option<&'a Elements>,
+) -> BTreeMap<String, SteeringSet> {
+    let mut sets = BTreeMap::new();
+    for family in Family::BOTH {
+        sets.insert(names::keepable(family), build_keepable(layout, view, family));
+        for (map, slots) in slot_maps(layout, view, family) {
+            let set = build_slots(layout, &slots, current(&map));
+            sets.insert(map, set);
+        }
+    }
+    sets
+}
+
+/// The same, but only those for which `after` decides otherwise than `before`.
+pub(in crate::plan) fn rebuild_steering<'a>(
+    layout: &Layout,
+    before: &View,
+    after: &View,
+    current: impl Fn(&str) -> Option<&'a Elements>,
+) -> BTreeMap<String, SteeringSet> {
+    let mut sets = BTreeMap::new();
+    for family in Family::BOTH {
+        sets.insert(names::keepable(family), build_keepable(layout, after, family));
+        let were = slot_maps(layout, before, family);
+        for (map, slots) in slot_maps(layout, after, family) {
+            if were.get(&map).is_none_or(|were| were.selection != slots.selection) {
+                let set = build_slots(layout, &slots, current(&map));
+                sets.insert(map, set);
+            }
+        }
+    }
+    sets
+}
+
+fn build_slots(layout: &Layout, slots: &Shared, previous: Option<&Elements>) -> SteeringSet {
     let mask = layout.site.marks.uplink;
-    let names: BTreeMap<u8, String> =
-        layout.ids.uplinks.iter().map(|(name, id)| (id.0, name.to_string())).collect();
-    for slots in shared.values() {
-        let previous = observed_slots(seen, &slots.map, mask);
-        let dealt = match slots.balance {
-            Balance::SourceHash => deal_by_hash(&slots.selection.owners, &names),
-            _ => deal(&previous, &slots.selection.owners),
-        };
-        let element = |(slot, owner): (u8, u8)| {
-            let key = u32::from(slot).to_ne_bytes().to_vec();
-            (key, mark_data(mask.place(u32::from(owner)).0))
-        };
-        let elements: Elements = dealt.owners().map(element).collect();
-        let shape = map_of(&[FieldType::Slot], FieldType::Mark);
-        table.set(slots.map.clone(), Role::Steering, shape, "", elements);
+    let dealt = match slots.balance {
+        Balance::SourceHash => {
+            let uplinks = layout.ids.uplinks.iter();
+            let names = uplinks.map(|(name, id)| (id.0, name.to_string())).collect();
+            deal_by_hash(&slots.selection.owners, &names)
+        }
+        _ => {
+            let previous = SlotTable::from_owners(owners(previous.into_iter().flatten(), mask));
+            deal(&previous, &slots.selection.owners)
+        }
+    };
+    let element = |(slot, owner): (u8, u8)| {
+        let key = u32::from(slot).to_ne_bytes().to_vec();
+        (key, mark_data(mask.place(u32::from(owner)).0))
+    };
+    SteeringSet {
+        shape: map_of(&[FieldType::Slot], FieldType::Mark),
+        elements: dealt.owners().map(element).collect(),
+    }
+}
+
+/// Uplinks that keep their bindings.
+fn build_keepable(layout: &Layout, view: &View, family: Family) -> SteeringSet {
+    let uplinks = layout.uplinks().filter(|(uplink, _)| view.usable(&uplink.name, family));
+    let element = |id| (mark_bytes(layout.mark(id).0), ElementData::Nothing);
+    SteeringSet {
+        shape: set_of(&[FieldType::Mark]),
+        elements: uplinks.map(|(_, id)| element(id)).collect(),
     }
 }
 
 /// The slots that the kernel holds now.
 pub fn observed_slots(seen: &Snapshot, map: &str, mask: MarkMask) -> SlotTable {
     let set = seen.ours.nft.as_ref().and_then(|table| table.sets.get(map));
-    SlotTable::from_owners(set.into_iter().flat_map(|set| owners(set, mask)))
+    SlotTable::from_owners(owners(set.into_iter().flat_map(|set| &set.elements), mask))
 }
 
-fn owners(set: &Set, mask: MarkMask) -> impl Iterator<Item = (u8, u8)> + '_ {
+fn owners<'a>(
+    elements: impl IntoIterator<Item = (&'a Vec<u8>, &'a ElementData)>,
+    mask: MarkMask,
+) -> impl Iterator<Item = (u8, u8)> {
     let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
-    set.elements.iter().filter_map(move |(key, data)| {
+    elements.into_iter().filter_map(move |(key, data)| {
         let ElementData::Value(data) = data else {
             return None;
         };
