@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -120,6 +120,7 @@ pub async fn run<Open>(
         since: clock::wall(),
         waiting: Vec::new(),
         sample: None,
+        last_steer: None,
     };
     daemon.live(notices, reports, mended, requests).await
 }
@@ -149,6 +150,7 @@ struct Daemon {
     since: SystemTime,
     waiting: Vec<(u64, oneshot::Sender<Result<u64, Refusal>>)>,
     sample: Option<Sample>,
+    last_steer: Option<Duration>,
 }
 
 type Reports = mpsc::UnboundedReceiver<(super::report::Report, super::reconciler::InForce)>;
@@ -206,10 +208,11 @@ impl Daemon {
     }
 
     fn handle(&mut self, event: Event) {
-        for action in self.engine.handle(event, clock::now(), clock::wall()) {
+        let now = clock::now();
+        for action in self.engine.handle(event, now, clock::wall()) {
             match action {
                 Action::Round(round) => self.reconciler.send(Order::Round(round)),
-                Action::Steer(ops) => self.steer(ops),
+                Action::Steer(ops) => self.steer(ops, now),
                 Action::Mend(layout, mender) => self.sweeper.mend(layout, mender),
                 Action::Ready => {
                     tracing::info!("ready");
@@ -224,10 +227,11 @@ impl Daemon {
 
     /// On this task, which costs less than to wake another: a batch takes a fraction of a
     /// millisecond. If it is refused, somebody changed our sets, and the round that follows repairs.
-    fn steer(&mut self, ops: Vec<NftOp>) {
+    fn steer(&mut self, ops: Vec<NftOp>, since: Instant) {
         let outcome = self.linux.apply(&Step::Nft(ops));
-        if let Err(error) = outcome {
-            tracing::debug!("not steered the short way: {error}");
+        match outcome {
+            Ok(()) => self.last_steer = Some(since.elapsed()),
+            Err(error) => tracing::debug!("not steered the short way: {error}"),
         }
     }
 
@@ -332,6 +336,7 @@ impl Daemon {
             since: self.since,
             applying: self.engine.is_applying(),
             last_apply_ms: self.engine.last_apply_ms,
+            last_steer_ms: self.last_steer.map(|took| took.as_secs_f64() * 1000.0),
             drift_repairs: self.engine.drift_repairs,
             sessions_adopted: self.engine.sessions_adopted,
             sessions_ended: self.engine.sessions_ended,

@@ -47,6 +47,8 @@ pub struct KernelStatus {
     pub missing: Vec<String>,
     /// How long the last round that changed something took.
     pub last_apply_ms: Option<f64>,
+    /// How long it last took until new sessions followed a change of an uplink, in milliseconds.
+    pub last_steer_ms: Option<f64>,
     /// How often somebody else's change of our state was put right.
     pub drift_repairs: u64,
     /// Sessions that began without homing and got the uplink they belong to.
@@ -126,6 +128,7 @@ pub(super) struct Background {
     pub(super) since: SystemTime,
     pub(super) applying: bool,
     pub(super) last_apply_ms: Option<f64>,
+    pub(super) last_steer_ms: Option<f64>,
     pub(super) drift_repairs: u64,
     pub(super) sessions_adopted: u64,
     pub(super) sessions_ended: u64,
@@ -197,6 +200,7 @@ fn kernel_status(report: Option<&Report>, background: &Background) -> KernelStat
         reason: failure.map(|failure| failure.reason.clone()),
         missing: failure.map(|failure| failure.missing.clone()).unwrap_or_default(),
         last_apply_ms: background.last_apply_ms,
+        last_steer_ms: background.last_steer_ms,
         drift_repairs: background.drift_repairs,
         sessions_adopted: background.sessions_adopted,
         sessions_ended: background.sessions_ended,
