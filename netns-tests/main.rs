@@ -15,6 +15,7 @@ mod harness;
 mod all_down;
 mod balance;
 mod changes;
+mod crash;
 mod demo;
 mod drift;
 mod firewall;

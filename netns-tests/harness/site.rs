@@ -109,6 +109,12 @@ impl Site {
 
     /// The same with the profile as it lies there.
     pub fn run_again(&mut self) {
+        self.spawn();
+        self.wait_ready();
+    }
+
+    /// Starts `homing run` with the profile as it lies there, and does not wait.
+    pub fn spawn(&mut self) {
         assert!(self.daemon.is_none(), "homing runs already");
         let log = fs::File::options()
             .create(true)
@@ -127,7 +133,6 @@ impl Site {
         };
         let child = self.router().enter(command).expect("enter the router");
         self.daemon = Some(child.expect("start homing"));
-        self.wait_ready();
     }
 
     fn program(&self) -> Command {

@@ -26,6 +26,8 @@ mod state;
 mod status;
 mod sweeper;
 mod takedown;
+#[cfg(test)]
+mod tests_crash;
 
 pub use exclusive::{Exclusive, is_running};
 pub use loading::{LoadError, load_profile};

@@ -1,7 +1,8 @@
 //! The state directory: what must outlive the process and the kernel's memory.
 //!
-//! One file, `state.json`, replaced atomically. A torn or unreadable one is replaced with a
-//! warning: ids are also in the kernel, and everything else is found again.
+//! One file, `state.json`, replaced atomically, and a second one with the same content: file systems
+//! that reorder writes tear files when power is lost. A torn one is replaced with a warning. If both
+//! are, ids are still in the kernel; only the former kernel settings are lost.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,11 +30,40 @@ struct Kept {
     first_table: Option<u32>,
 }
 
+/// Both hold the same; the first that can be read counts.
+const FILES: [&str; 2] = ["state.json", "state-copy.json"];
+
 /// The state directory.
 #[derive(Debug)]
 pub struct StateDir {
     folder: PathBuf,
     kept: Kept,
+    /// One of the files is not as it should be.
+    damaged: bool,
+}
+
+/// What one file holds.
+enum Found {
+    Whole(Box<Kept>),
+    Damaged,
+    Nothing,
+}
+
+fn read(path: &Path) -> Result<Found, StateError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(source) => {
+            return Err(StateError { operation: "read", path: path.to_owned(), source });
+        }
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(kept) => Ok(Found::Whole(Box::new(kept))),
+        Err(error) => {
+            tracing::warn!("{} is damaged, and written anew: {error}", path.display());
+            Ok(Found::Damaged)
+        }
+    }
 }
 
 /// The state directory cannot be used.
@@ -61,16 +91,19 @@ impl StateDir {
     /// # Errors
     /// When it cannot be read.
     pub fn open_existing(folder: &Path) -> Result<StateDir, StateError> {
-        let path = folder.join("state.json");
-        let kept = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!("{} is damaged and starts anew: {error}", path.display());
-                Kept::default()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
-            Err(source) => return Err(StateError { operation: "read", path, source }),
+        let [first, copy] = FILES.map(|file| read(&folder.join(file)));
+        let (kept, damaged) = match (first?, copy?) {
+            (Found::Whole(kept), Found::Whole(_)) => (*kept, false),
+            (Found::Whole(kept), _) | (_, Found::Whole(kept)) => (*kept, true),
+            (Found::Nothing, Found::Nothing) => (Kept::default(), false),
+            (Found::Damaged, _) | (_, Found::Damaged) => {
+                tracing::warn!(
+                    "kernel settings from before homing are forgotten: `down` cannot restore them"
+                );
+                (Kept::default(), true)
+            }
         };
-        Ok(StateDir { folder: folder.to_owned(), kept })
+        Ok(StateDir { folder: folder.to_owned(), kept, damaged })
     }
 
     /// The numbers given so far.
@@ -132,16 +165,20 @@ impl StateDir {
     fn update(&mut self, change: impl FnOnce(&mut Kept)) -> Result<(), StateError> {
         let before = self.kept.clone();
         change(&mut self.kept);
-        if before == self.kept {
+        if before == self.kept && !self.damaged {
             return Ok(());
         }
-        let path = self.folder.join("state.json");
-        let written = self.write(&path);
-        written.map_err(|source| StateError { operation: "write", path, source })
+        self.damaged = false;
+        for file in FILES {
+            let path = self.folder.join(file);
+            let written = self.write(&path);
+            written.map_err(|source| StateError { operation: "write", path, source })?;
+        }
+        Ok(())
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let scratch = self.folder.join("state.json.new");
+        let scratch = path.with_extension("new");
         let mut file = fs::File::create(&scratch)?;
         serde_json::to_writer_pretty(&mut file, &self.kept)?;
         file.write_all(b"\n")?;
