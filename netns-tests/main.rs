@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod advertised;
 mod all_down;
 mod balance;
 mod changes;
@@ -21,11 +22,13 @@ mod drift;
 mod firewall;
 mod foreign;
 mod inbound;
+mod leaks;
 mod lifecycle;
 mod lines;
 mod matching;
 mod own_traffic;
 mod persistence;
 mod refusals;
+mod reload;
 mod sessions;
 mod stage;

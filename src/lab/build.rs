@@ -83,8 +83,10 @@ pub(super) fn internet(layout: &Layout) -> Vec<String> {
 /// The internet's routes to our addresses at one ISP, and to nothing else of ours.
 pub(super) fn way_back(isp: &IspLayout) -> Vec<String> {
     let dev = internet_side(isp);
-    let mut nets: Vec<IpNet> =
-        vec![isp.customer(Family::V4).into(), isp.customer(Family::V6).into()];
+    let line: [IpNet; 2] = [isp.customer4.into(), isp.customer6.into()];
+    // Who configures the line itself may have any address there.
+    let ours = |net: IpNet| if isp.configured { net.addr().into() } else { net.trunc() };
+    let mut nets: Vec<IpNet> = line.map(ours).into();
     nets.extend(isp.prefixes.iter().copied());
     let (v4, v6) = transit(isp);
     nets.iter()

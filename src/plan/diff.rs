@@ -1,13 +1,15 @@
 //! The difference between desired and observed, as steps in a safe order.
 //!
 //! Add before remove: settings, routes, rules, then one nft transaction (the commit point), then
-//! rules that take every packet, then what is no longer wanted. Inside the transaction: objects are made, changed chains emptied,
-//! elements swapped, chains filled again, and what nothing refers to any more is deleted.
+//! rules that take every packet, forwarding, and then what is no longer wanted. Inside the
+//! transaction: objects are made, changed chains emptied, elements swapped, chains filled again,
+//! and what nothing refers to any more is deleted.
 
 use std::collections::BTreeSet;
 
+use super::nft;
 use super::steer::swap_elements;
-use super::sysctls::setting_order;
+use super::sysctls::opens;
 use crate::kstate::{Elements, KernelState, NftOp, NftTable, Role, Rule, Set, Step, SysctlKey};
 
 /// Steps in order; empty when nothing differs.
@@ -41,10 +43,10 @@ pub enum Scope {
 /// What to do so that the observed state becomes the desired one.
 pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> ChangeSet {
     let mut steps = Vec::new();
-    let mut settings: Vec<_> = desired.sysctls.iter().collect();
-    settings.sort_by_key(|(key, _)| setting_order(key));
-    settings.retain(|(key, value)| observed.sysctls.get(*key) != Some(*value));
+    let differing =
+        desired.sysctls.iter().filter(|(key, value)| observed.sysctls.get(*key) != Some(*value));
     let set = |(key, value): (&SysctlKey, &String)| Step::SetSysctl(key.clone(), value.clone());
+    let (opening, settings): (Vec<_>, Vec<_>) = differing.partition(|(key, _)| opens(key));
     steps.extend(settings.into_iter().map(set));
     steps.extend(desired.routes.difference(&observed.routes).cloned().map(Step::AddRoute));
     // A rule for every packet would take live sessions away from the way they have before their
@@ -59,6 +61,7 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
         }
     }
     steps.extend(last.into_iter().map(Step::AddRule));
+    steps.extend(opening.into_iter().map(set));
     steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::DeleteRule));
     steps.extend(observed.routes.difference(&desired.routes).cloned().map(Step::DeleteRoute));
     ChangeSet { steps }
@@ -68,14 +71,16 @@ fn takes_everything(rule: &Rule) -> bool {
     rule.mark.is_none() && rule.source.is_none() && rule.input.is_none() && rule.output.is_none()
 }
 
-/// What to do so that nothing of ours is left (settings are restored elsewhere).
+/// What to do so that nothing of ours is left (settings are restored elsewhere). What translates
+/// goes last, and first nothing may leave any more that it, or the rules, would have dealt with.
 pub fn removal(observed: &KernelState) -> ChangeSet {
     let mut steps: Vec<Step> = Vec::new();
+    steps.extend(observed.nft.as_ref().and_then(nft::closing).map(Step::Nft));
     steps.extend(observed.rules.iter().cloned().map(Step::DeleteRule));
+    steps.extend(observed.routes.iter().cloned().map(Step::DeleteRoute));
     if observed.nft.is_some() {
         steps.push(Step::Nft(vec![NftOp::DeleteTable]));
     }
-    steps.extend(observed.routes.iter().cloned().map(Step::DeleteRoute));
     ChangeSet { steps }
 }
 

@@ -28,7 +28,7 @@ pub use path::{UplinkFacts, Way};
 pub use renewal::{Learned, LearnedMap, Live, Renewals};
 pub use routing::{PRIORITIES, TABLES};
 pub use steer::{Steering, steering_alone};
-pub use sysctls::{interesting_sysctls, restoring_order, setting_order};
+pub use sysctls::{interesting_sysctls, restoring_order};
 pub use view::{Layout, View, assess};
 
 /// Everything that must be in the kernel. `seen` gives the facts, and the slots dealt before.

@@ -6,7 +6,7 @@ use super::view::Layout;
 use crate::kstate::{Snapshot, SysctlKey};
 use crate::model::IfName;
 
-/// Forwarding of IPv4. Set after everything that concerns single devices.
+/// Forwarding of IPv4. Set last: before rules and translation stand, what passes through leaks.
 const FORWARD4: &str = "net/ipv4/ip_forward";
 /// Forwarding of IPv6. Without `accept_ra=2` on a device, setting it deletes what that device
 /// learned by router advertisement.
@@ -70,10 +70,9 @@ pub(super) fn build_sysctls(layout: &Layout, seen: &Snapshot) -> BTreeMap<Sysctl
     wanted
 }
 
-/// Settings in the order in which they are to be set: devices first, forwarding last.
-pub fn setting_order(key: &SysctlKey) -> (u8, &str) {
-    let rank = u8::from(key.0 == FORWARD4 || key.0 == FORWARD6);
-    (rank, &key.0)
+/// Whether this setting lets packets pass through at all: it is set when all else stands.
+pub(super) fn opens(key: &SysctlKey) -> bool {
+    key.0 == FORWARD4 || key.0 == FORWARD6
 }
 
 /// Settings in the order in which they are restored: first forwarding, which takes others along,

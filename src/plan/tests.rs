@@ -201,7 +201,13 @@ fn forwarding_is_set_after_router_advertisements_are_safe() {
     let (desired, seen) = desired(profiles().remove("office").unwrap());
     let commands = diff(&desired, &seen.ours, Scope::All).commands();
     let place = |part: &str| commands.iter().rposition(|command| command.contains(part));
-    assert!(place("accept_ra=2") < place("ipv6.conf.all.forwarding=1"), "{commands:#?}");
+    let forwarding = place("ipv6.conf.all.forwarding=1");
+    assert!(place("accept_ra=2") < forwarding, "{commands:#?}");
+    // Nor may anything pass before it is translated.
+    for needed in ["nft", "rule add"] {
+        let last = place(needed);
+        assert!(last.is_some() && last < place("ip_forward=1") && last < forwarding, "{needed}");
+    }
     assert!(seen.ours.sysctls.contains_key(&SysctlKey("net/ipv4/ip_forward".into())));
 }
 

@@ -15,7 +15,7 @@ mod policies;
 mod prerouting;
 mod slots;
 
-use crate::kstate::{NftTable, Role, Snapshot};
+use crate::kstate::{Declared, NftOp, NftTable, Role, Snapshot};
 
 use super::view::{Layout, View};
 
@@ -37,6 +37,16 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     nat::add_chains(&mut table, layout);
     filter::add_chains(&mut table, layout);
     table.finish()
+}
+
+/// What makes a table that is there let nothing through to the uplinks.
+pub(super) fn closing(table: &NftTable) -> Option<Vec<NftOp>> {
+    let there = table.chains.contains_key("forward") && table.sets.contains_key(names::UPLINKS);
+    there.then(|| {
+        let chain = "forward".to_owned();
+        let rule = Declared::new(format!("oifname @{} drop", names::UPLINKS), "");
+        vec![NftOp::FlushChain(chain.clone()), NftOp::AddRule { chain, rule }]
+    })
 }
 
 fn add_steering(table: &mut build::Builder, layout: &Layout, view: &View, seen: &Snapshot) {
