@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use homing::lab::{Fault, Protocol};
+use homing::lab::Protocol;
 use homing::model::Family;
 use nix::sys::signal::Signal;
 
@@ -215,8 +215,7 @@ fn an_nft_that_refuses_is_told_and_steering_goes_on(family: Family) {
 }
 
 fn steering_goes_on(site: &Site, within: Duration) {
-    site.stage.isp("fiber").unwrap().fail(Fault::Carrier).unwrap();
-    let since = Instant::now();
+    let since = site.lose_carrier("fiber");
     let quick = site.lan().timeout(Duration::from_millis(100));
     let ways = || {
         let wanted: Vec<_> =
@@ -238,6 +237,9 @@ fn an_nft_that_hangs_is_stopped_and_steering_goes_on(family: Family) {
     site.signal(Signal::SIGHUP);
     until(PATIENCE, || site.status()["kernel"]["state"].clone(), |state| state == "applying")
         .expect("nft is at work");
+    let asked = Instant::now();
+    site.status();
+    assert!(asked.elapsed() < SOON, "status waits for nft: {:?}", asked.elapsed());
     steering_goes_on(&site, SOON);
     let degraded = |status: &serde_json::Value| status["kernel"]["state"] == "degraded";
     let look = || site.status();

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use homing::lab::{self, Builder, Namespace, Servers, Stage};
+use homing::lab::{self, Builder, Fault, Namespace, Servers, Stage};
 use homing::model::Family;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -257,6 +257,20 @@ impl Site {
         self.wait_status(&format!("{uplink} usable: {usable}"), |status| {
             status["uplinks"][uplink]["usable"] == usable
         });
+    }
+
+    /// Takes an uplink's carrier away. The moment at which the kernel told of it comes back: it tells
+    /// of carriers that are lost at most once a second.
+    pub fn lose_carrier(&self, uplink: &str) -> Instant {
+        let isp = self.stage.isp(uplink).expect("the ISP");
+        isp.fail(Fault::Carrier).expect("fail");
+        let device = isp.layout().interface.clone();
+        let state = || {
+            let shown = self.router().ip_json(&["link", "show", "dev", &device]).expect("ip");
+            (shown[0]["operstate"].clone(), Instant::now())
+        };
+        let told = until(PATIENCE, state, |(state, _)| state != "UP");
+        told.expect("the kernel tells of the carrier").1
     }
 
     /// `homing plan` must find nothing.

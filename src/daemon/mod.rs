@@ -2,10 +2,12 @@
 //!
 //! Long-lived parts, and who owns what:
 //!
-//! - the **engine** (the main task) owns the site in force, the last report and all counters; it
-//!   hears kernel notices, signals, timers and API requests, and decides what happens next;
+//! - the **main task** hears kernel notices, signals, timers and API requests, and waits for nothing
+//!   else; its **engine** owns the site in force, the last report and all counters, and decides what
+//!   happens next;
 //! - the **reconciler** (a thread, because netlink and `nft` block) owns the [`crate::kernel`]
 //!   handle and the state directory; it does one round at a time and reports;
+//! - the **reader** (a thread) reads figures and bindings for those who ask;
 //! - the **sweeper** (a thread) walks the sessions: it keeps bindings alive under them, and mends
 //!   sessions that went wrong;
 //! - the **API** tasks own a connection each and ask the engine.
@@ -16,7 +18,9 @@
 mod engine;
 mod exclusive;
 mod loading;
+mod main_task;
 mod mending;
+mod reader;
 mod reconcile;
 mod reconciler;
 mod report;
