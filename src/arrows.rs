@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan", &["model", "steering", "kstate"]),
     ("kernel", &["model", "kstate"]),
     ("daemon", &["model", "profile", "steering", "kstate", "plan", "kernel", "clock"]),
-    ("api", &["model", "daemon"]),
+    ("api", &["model", "plan", "daemon"]),
     ("lab", &["model", "profile"]),
     ("cli", &["model", "profile", "kstate", "plan", "kernel", "daemon", "api", "lab", "clock"]),
 ];

@@ -3,7 +3,9 @@
 //! [`serve`] answers, by asking the engine; [`Client`] asks, for the commands.
 
 mod client;
+mod explain;
 mod server;
 
 pub use client::{Client, ClientError};
+pub use explain::Asked;
 pub use server::{SOCKET, serve};

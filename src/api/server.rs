@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::explain::Asked;
 use crate::daemon::{Refusal, Request, Status};
 
 /// The socket's name in the runtime directory.
@@ -50,6 +52,7 @@ pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<SocketFile> {
         .route("/v1/uplinks", get(uplinks))
         .route("/v1/policies", get(policies))
         .route("/v1/bindings", get(bindings))
+        .route("/v1/explain", get(explain))
         .route("/v1/reload", post(reload))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -93,6 +96,22 @@ async fn bindings(State(engine): State<Engine>) -> Response {
     match ask(&engine, Request::Bindings).await {
         Some(Ok(bindings)) => Json(json!({ "version": 1, "bindings": bindings })).into_response(),
         Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        None => stopping(),
+    }
+}
+
+async fn explain(
+    State(engine): State<Engine>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Response {
+    let question = asked.map_err(|bad| bad.body_text()).and_then(|Query(asked)| asked.question());
+    let question = match question {
+        Ok(question) => Box::new(question),
+        Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
+    };
+    match ask(&engine, |reply| Request::Explain(question, reply)).await {
+        Some(Ok(explanation)) => Json(explanation).into_response(),
+        Some(Err(Refusal(reason))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
         None => stopping(),
     }
 }

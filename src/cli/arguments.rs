@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -24,6 +25,37 @@ pub(super) struct State {
     /// Where ids and former kernel settings are kept
     #[arg(long, default_value = "/var/lib/homing", value_name = "DIR")]
     pub(super) state_dir: PathBuf,
+}
+
+/// The first packet of a session.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// The source address
+    #[arg(long, value_name = "ADDR")]
+    pub(super) from: IpAddr,
+    /// The destination address
+    #[arg(long, value_name = "ADDR")]
+    pub(super) to: IpAddr,
+    /// tcp (the default), udp, icmp, or a number
+    #[arg(long, value_name = "PROTOCOL")]
+    pub(super) protocol: Option<String>,
+    /// The destination port
+    #[arg(long)]
+    pub(super) port: Option<u16>,
+    /// The source port
+    #[arg(long, value_name = "PORT")]
+    pub(super) source_port: Option<u16>,
+    /// The code point, 0 to 63
+    #[arg(long)]
+    pub(super) dscp: Option<u8>,
+    /// In by which LAN or uplink; without it, the route back to the source tells
+    #[arg(long = "in", value_name = "LAN|UPLINK")]
+    pub(super) input: Option<String>,
+    #[command(flatten)]
+    pub(super) runtime: Runtime,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +134,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say where a new session would go, and why
+    Explain(Explain),
     /// Show a whole site in network namespaces: what a newcomer runs first
     Lab(super::lab::Lab),
     /// Print the JSON Schema of profiles, for editors

@@ -37,7 +37,12 @@ pub(super) fn reload(runtime_dir: &Path, json: bool) -> ExitCode {
     }
 }
 
-fn get(runtime_dir: &Path, path: &str, json: bool, show: fn(&Value) -> String) -> ExitCode {
+pub(super) fn get(
+    runtime_dir: &Path,
+    path: &str,
+    json: bool,
+    show: fn(&Value) -> String,
+) -> ExitCode {
     match ask(runtime_dir, async |client| client.get(path).await) {
         Ok(answer) if json => print(&format!("{answer:#}")),
         Ok(answer) => print(show(&answer).trim_end()),

@@ -3,6 +3,7 @@
 mod arguments;
 pub mod check;
 mod control;
+mod explain;
 mod kernel;
 mod lab;
 mod run;
@@ -18,6 +19,8 @@ use arguments::Command;
 
 /// Not done: refused or failed.
 const FAILED: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 2;
 /// No running process.
 const NOT_RUNNING: u8 = 3;
 
@@ -33,6 +36,7 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Status { runtime, json } => control::status(&runtime.runtime_dir, json),
         Command::Uplinks { runtime, json } => control::uplinks(&runtime.runtime_dir, json),
         Command::Policies { runtime, json } => control::policies(&runtime.runtime_dir, json),
+        Command::Explain(asked) => explain::run(asked),
         Command::Lab(lab) => lab::run(lab),
         Command::Bindings { runtime, json } => control::bindings(&runtime.runtime_dir, json),
     }

@@ -89,7 +89,7 @@ fn entries<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = (&'a String
     answer[key].as_object().into_iter().flat_map(Map::iter)
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_owned(),
@@ -112,7 +112,7 @@ fn rate(value: &Value) -> String {
 }
 
 /// At most 80 columns, continued with an indentation.
-fn wrap(text: &str) -> String {
+pub(super) fn wrap(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let Some(line) = lines.last_mut() else { break };

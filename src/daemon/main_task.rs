@@ -194,6 +194,9 @@ impl MainTask {
         match request {
             Request::Status(reply) => self.measure(Some(reply)),
             Request::Bindings(reply) => self.workers.reader.ask(Asked::Bindings(layout, reply)),
+            Request::Explain(question, reply) => {
+                self.workers.reader.ask(Asked::Explain(layout, question, reply));
+            }
             Request::Reload(reply) => self.reload(Some(reply)),
         }
     }

@@ -17,6 +17,7 @@
 
 mod engine;
 mod exclusive;
+mod explaining;
 mod loading;
 mod main_task;
 mod mending;

@@ -1,4 +1,4 @@
-//! The thread that reads for whoever asks: figures and bindings.
+//! The thread that reads for whoever asks: figures, bindings, reasons.
 //!
 //! It has sockets of its own: no question waits for a round, and no round for a question.
 
@@ -10,12 +10,14 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::explaining::explain;
 use super::report::Measures;
 use super::requests::{Binding, Refusal};
 use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, read_device_bytes};
 use crate::kstate::{ElementData, FieldType, SetShape, render_fields};
 use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, IfName, Mark, MarkMask, Persistence, Policy};
+use crate::plan::explain::{Explanation, Question};
 use crate::plan::{Layout, address_hash, binding_shape, names};
 
 /// A question, with the way back.
@@ -24,6 +26,8 @@ pub(super) enum Asked {
     Measures(Arc<Layout>, oneshot::Sender<Measures>),
     /// Read bindings.
     Bindings(Arc<Layout>, oneshot::Sender<Result<Vec<Binding>, Refusal>>),
+    /// Explain where a session goes.
+    Explain(Arc<Layout>, Box<Question>, oneshot::Sender<Result<Explanation, Refusal>>),
 }
 
 /// The engine's end of the thread, which ends when this is dropped.
@@ -57,6 +61,9 @@ impl Worker {
             match question {
                 Asked::Measures(layout, reply) => drop(reply.send(self.measure(&layout))),
                 Asked::Bindings(layout, reply) => drop(reply.send(self.bindings(&layout))),
+                Asked::Explain(layout, question, reply) => {
+                    drop(reply.send(explain(&mut self.kernel, &layout, &question)));
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::status::Status;
+use crate::plan::explain::{Explanation, Question};
 
 /// A question or an order, with the way back.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub enum Request {
     Status(oneshot::Sender<Status>),
     /// Which bindings are there?
     Bindings(oneshot::Sender<Result<Vec<Binding>, Refusal>>),
+    /// Where does this session go, and why?
+    Explain(Box<Question>, oneshot::Sender<Result<Explanation, Refusal>>),
     /// Read the profile again; answered when it is in force (with its generation), or refused.
     Reload(oneshot::Sender<Result<u64, Refusal>>),
 }

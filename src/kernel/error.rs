@@ -1,6 +1,7 @@
 //! What can go wrong: each variant is the operation, with its object.
 
 use std::io;
+use std::net::IpAddr;
 
 use super::rtnl::RouteError;
 use super::socket::NetlinkError;
@@ -37,6 +38,14 @@ pub enum KernelError {
     ReadRules {
         /// Which.
         family: Family,
+        /// Why.
+        source: NetlinkError,
+    },
+    /// The kernel did not say where a packet would go.
+    #[error("cannot ask for the route to {destination}")]
+    Lookup {
+        /// To where.
+        destination: IpAddr,
         /// Why.
         source: NetlinkError,
     },

@@ -54,7 +54,9 @@ pub use traffic::read_device_bytes;
 
 use self::rtnl::{Names, Rtnl};
 use self::socket::Channel;
-use crate::kstate::{Facts, KernelState, OUR_PROTOCOL, Route, Rule, Snapshot, Step, SysctlKey};
+use crate::kstate::{
+    Facts, KernelState, Lookup, OUR_PROTOCOL, Route, RouteQuery, Rule, Snapshot, Step, SysctlKey,
+};
 use crate::model::Family;
 
 /// A kernel that can be looked at and changed.
@@ -182,6 +184,26 @@ impl Linux {
     /// When there is no such set.
     pub fn dump_elements(&mut self, set: &str) -> Result<Vec<DumpedElement>, KernelError> {
         nft_read::dump_elements(&mut self.netfilter, set)
+    }
+
+    /// One element of a set of ours, if it is there.
+    ///
+    /// # Errors
+    /// When there is no such set.
+    pub fn get_element(
+        &mut self,
+        set: &str,
+        key: &[u8],
+    ) -> Result<Option<DumpedElement>, KernelError> {
+        nft_read::get_element(&mut self.netfilter, set, key)
+    }
+
+    /// Where a packet would go.
+    ///
+    /// # Errors
+    /// When the kernel does not answer, or a device is not there.
+    pub fn lookup(&mut self, query: &RouteQuery) -> Result<Lookup, KernelError> {
+        self.rtnl.lookup(query)
     }
 
     /// Deletes elements of one set of ours, in one transaction; missing ones are fine.

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nix::errno::Errno;
+
 use super::KernelError;
 use super::nfnl::{FAMILY_INET, HEADER_LEN, attr, kind, nft_message};
-use super::nft_element::{DumpedElement, decode_list};
+use super::nft_element::{DumpedElement, decode_list, encode};
 use super::socket::{Channel, NetlinkError};
 use super::wire::{Message, attribute, text, u32_be};
 use crate::kstate::{Chain, Declared, Elements, NftTable, Role, Set, SetShape, TABLE_NAME};
@@ -202,6 +204,22 @@ pub(super) fn elements(
         }
     }
     Ok(all)
+}
+
+/// One element of a set of ours. A binding whose time is over is none.
+pub(super) fn get_element(
+    channel: &mut Channel,
+    set: &str,
+    key: &[u8],
+) -> Result<Option<DumpedElement>, KernelError> {
+    let mut request = of_our_table(kind::GET_ELEMENTS, attr::LIST_TABLE);
+    request.attribute_text(attr::LIST_SET, set);
+    request.nest(attr::LIST_ELEMENTS, |m| encode(m, key, None));
+    let found = channel.get(request, |r| decode_list(r.body.get(HEADER_LEN..)?).pop());
+    match found {
+        Err(error) if error.is(&[Errno::ENOENT]) => Ok(None),
+        other => other.map_err(failed(format!("element of {set}"))),
+    }
 }
 
 /// The elements of one set of ours.

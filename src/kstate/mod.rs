@@ -7,6 +7,7 @@
 
 mod facts;
 mod jhash;
+mod lookup;
 mod nft;
 mod route;
 mod rule;
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use facts::{Address, Facts, Link};
 pub use jhash::jhash;
+pub use lookup::{Lookup, RouteInput, RouteQuery};
 pub use nft::{
     Chain, Declared, Digest, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
     SetShape, Verdict, concatenate, ifname_bytes, render_fields,

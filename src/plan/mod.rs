@@ -4,6 +4,7 @@
 //! writes down everything that must be in the kernel; [`diff`] says what is missing.
 
 mod diff;
+pub mod explain;
 mod identity;
 mod lans;
 mod mend;

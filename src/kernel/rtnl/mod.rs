@@ -5,6 +5,7 @@
 
 mod address;
 mod link;
+mod lookup;
 mod route;
 mod rule;
 
@@ -22,7 +23,7 @@ use nix::libc;
 use super::KernelError;
 use super::socket::{Channel, NetlinkError};
 use super::wire::{CREATE, EXCL, Message, REPLACE};
-use crate::kstate::{Address, Link, Route, Rule};
+use crate::kstate::{Address, Link, Lookup, Route, RouteQuery, Rule};
 use crate::model::{Family, IfName};
 
 pub(super) use link::has_carrier;
@@ -80,6 +81,12 @@ impl Rtnl {
         if_family_exists(self.channel.dump(&request, decode))
             .map(|routes| routes.into_iter().flatten().collect())
             .map_err(|source| KernelError::ReadRoutes { family, source })
+    }
+
+    /// Asks where a packet would go.
+    pub(super) fn lookup(&mut self, query: &RouteQuery) -> Result<Lookup, KernelError> {
+        lookup::ask(&mut self.channel, query)
+            .map_err(|source| KernelError::Lookup { destination: query.destination, source })
     }
 
     /// Every rule of one family.

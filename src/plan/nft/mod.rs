@@ -22,9 +22,10 @@ use super::view::{Layout, View};
 pub(super) use bindings::binding_bytes;
 pub use bindings::{address_hash, binding_shape};
 pub use build::names;
+pub(super) use policies::SOURCE_SEED;
 use slots::build_steering;
 pub use slots::observed_slots;
-pub(super) use slots::{SteeringSet, rebuild_steering};
+pub(super) use slots::{SteeringSet, rebuild_steering, shared_slots};
 
 /// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as
 /// possible move.

@@ -15,7 +15,7 @@ use crate::model::{Balance, Family, Name, Persistence, Policy, PolicyId, WhenAll
 use crate::plan::view::{Layout, View};
 
 /// Fixed, so that the same client gets the same slot after a reboot.
-const SOURCE_SEED: u32 = 0x686f_6d65;
+pub(in crate::plan) const SOURCE_SEED: u32 = 0x686f_6d65;
 
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
     for family in Family::BOTH {

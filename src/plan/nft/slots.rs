@@ -11,14 +11,18 @@ use crate::steering::{Selection, SlotTable, deal, deal_by_hash};
 
 /// The slot table that a policy uses.
 #[derive(Debug, Clone)]
-pub(super) struct Shared {
-    pub(super) map: String,
+pub(in crate::plan) struct Shared {
+    pub(in crate::plan) map: String,
     balance: Balance,
     selection: Selection,
 }
 
 /// Which slot table each policy uses: equal members, weights and balance share one.
-pub(super) fn shared_slots(layout: &Layout, view: &View, family: Family) -> BTreeMap<Name, Shared> {
+pub(in crate::plan) fn shared_slots(
+    layout: &Layout,
+    view: &View,
+    family: Family,
+) -> BTreeMap<Name, Shared> {
     let shared = |policy: &crate::model::Policy| {
         let weight = |name: &Name| layout.weights.get(name).copied().unwrap_or(1);
         let tiers: Vec<Vec<(&Name, u32)>> = policy
