@@ -16,6 +16,7 @@ both!(
     sessions_begun_while_our_table_was_gone_are_ended,
     an_nft_that_refuses_is_told_and_steering_goes_on,
     an_nft_that_hangs_is_stopped_and_steering_goes_on,
+    notices_that_are_lost_are_made_up_for,
 );
 
 /// From the moment that somebody changed something.
@@ -248,4 +249,32 @@ fn an_nft_that_hangs_is_stopped_and_steering_goes_on(family: Family) {
     site.spoil_nft(None);
     let right = |status: &serde_json::Value| status["kernel"]["state"] == "applied";
     until(2 * PATIENCE, look, right).expect("all is in force");
+}
+
+/// More happens than the kernel can tell of: what was not heard of is seen all the same.
+fn notices_that_are_lost_are_made_up_for(family: Family) {
+    let site = Site::start(family, &one_policy("balance: round-robin"));
+    let before = ours(&site);
+    site.signal(Signal::SIGSTOP);
+    let route = |number: u32| match family {
+        Family::V4 => {
+            format!("10.{}.{}.{}/32", 100 + (number >> 16), number >> 8 & 255, number & 255)
+        }
+        Family::V6 => format!("fd00:99::{number:x}/128"),
+    };
+    let lines = |verb: &'static str| -> Vec<String> {
+        (0..40_000).map(|number| format!("route {verb} {} dev dmz0", route(number))).collect()
+    };
+    site.router().ip(&lines("add")).unwrap();
+    site.router().ip(&lines("del")).unwrap();
+    site.router().nft("delete table inet homing\n").unwrap();
+    site.signal(Signal::SIGCONT);
+    let same = |now: &String| sorted(now) == sorted(&before);
+    until(PATIENCE, || ours(&site), same).expect("repaired");
+    assert!(site.log().contains("more to tell than we could hear"), "{}", site.log());
+    // Nobody forwards without the table but the kernel itself.
+    for uplink in ["fiber", "cable", "lte"] {
+        site.stage.isp(uplink).unwrap().forget().unwrap();
+    }
+    site.assert_settled();
 }

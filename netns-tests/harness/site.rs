@@ -187,10 +187,14 @@ impl Site {
         self.daemon.as_ref().is_some_and(|child| alive(stat(child.id())))
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("homing runs").id()
+    }
+
     /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
-        let child = self.daemon.as_ref().expect("homing runs");
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a process id"));
         kill(pid, signal).expect("send a signal");
     }
 

@@ -171,6 +171,10 @@ impl Engine {
                 let ops = self.steering.as_mut()?.follow_link(index, carrier);
                 (!ops.is_empty()).then_some(Action::Steer(ops))
             }
+            Notice::Overrun => {
+                let text = "the kernel had more to tell than we could hear: looking at everything";
+                Some(Action::Tell(Level::Warning, text.to_owned()))
+            }
             _ => None,
         }
     }

@@ -127,7 +127,9 @@ fn sweep(ranges: Ranges, layout: &Layout) -> Result<(), KernelError> {
         return Ok(());
     }
     let timeouts = Timeouts::read();
+    let mut sessions = 0_u64;
     Conntrack::open()?.walk(None, |session| {
+        sessions += 1;
         renewals.see(&Live {
             source: session.orig.src,
             destination: session.orig.dst,
@@ -135,10 +137,13 @@ fn sweep(ranges: Ranges, layout: &Layout) -> Result<(), KernelError> {
             idle: timeouts.idle(session),
         });
     })?;
+    let mut renewed = 0;
     for map in renewals.maps_mut() {
         let due: Vec<_> = map.due().into_iter().map(|due| element(map, due)).collect();
         kernel.renew_elements(&map.name, &due)?;
+        renewed += due.len();
     }
+    tracing::debug!(sessions, renewed, "bindings renewed under live sessions");
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Layout;
-use super::nft::{binding_bytes, names};
+use super::nft::{BindingKey, key_of, names};
 use crate::model::{Family, Mark, MarkLayout, Persistence, PersistenceKey};
 
 /// A binding gains at least this much, or it is left alone: an entry's remaining time is known to
@@ -47,7 +47,7 @@ pub struct LearnedMap {
     /// A binding's time.
     pub timeout: Duration,
     by: PersistenceKey,
-    bindings: HashMap<Vec<u8>, Bound>,
+    bindings: HashMap<BindingKey, Bound>,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Renewals {
         }
         let family = Family::of(live.source);
         let Some(map) = self.maps.get_mut(&(policy, family)) else { return };
-        let Some(key) = binding_bytes(map.by, live.source, live.destination) else { return };
+        let Some(key) = key_of(map.by, live.source, live.destination) else { return };
         // A session that kept another uplink than the binding has now does not hold it.
         if let Some(bound) = map.bindings.get_mut(&key).filter(|bound| bound.uplink == uplink) {
             bound.idle = Some(bound.idle.map_or(live.idle, |idle| idle.min(live.idle)));
@@ -115,17 +115,21 @@ impl Renewals {
 impl LearnedMap {
     /// Takes in what the kernel holds.
     pub fn fill(&mut self, learned: impl IntoIterator<Item = Learned>) {
-        let bound = |l: Learned| (l.key, Bound { uplink: l.uplink, left: l.left, idle: None });
-        self.bindings.extend(learned.into_iter().map(bound));
+        let bound = |l: Learned| {
+            let key = BindingKey::new(&[&l.key])?;
+            Some((key, Bound { uplink: l.uplink, left: l.left, idle: None }))
+        };
+        self.bindings.extend(learned.into_iter().filter_map(bound));
     }
 
     /// Those to renew, each with the time that it then has.
     pub fn due(&self) -> Vec<Learned> {
         let least = LEAST_GAIN.min(self.timeout / 12);
-        let due = |(key, bound): (&Vec<u8>, &Bound)| {
+        let due = |(key, bound): (&BindingKey, &Bound)| {
             let left = self.timeout.checked_sub(bound.idle?)?;
             let gains = left >= bound.left + least;
-            gains.then(|| Learned { key: key.clone(), uplink: bound.uplink, left })
+            let key = key.as_slice().to_vec();
+            gains.then_some(Learned { key, uplink: bound.uplink, left })
         };
         self.bindings.iter().filter_map(due).collect()
     }
@@ -182,7 +186,8 @@ policies:
     fn bound(renewals: &mut Renewals, map: &str, source: &str) {
         let session = live(0, source, 0);
         let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
-        let key = binding_bytes(map.by, session.source, session.destination).unwrap();
+        let key = key_of(map.by, session.source, session.destination).unwrap();
+        let key = key.as_slice().to_vec();
         map.fill([Learned { key, uplink: FIBER, left: Duration::from_secs(10) }]);
     }
 

@@ -10,7 +10,7 @@ use crate::kstate::jhash;
 use crate::model::{
     Balance, IfName, Mark, Persistence, PersistenceKey, Policy, PolicyId, UplinkId, WhenAllDown,
 };
-use crate::plan::nft::{SOURCE_SEED, binding_bytes, names, observed_slots, shared_slots};
+use crate::plan::nft::{SOURCE_SEED, key_of, names, observed_slots, shared_slots};
 use crate::steering::SlotTable;
 
 /// Protocols that `reject` answers. Of others it wants to see the internet checksum over the whole
@@ -44,8 +44,8 @@ pub fn binding_of(
     let Origin::Device(device) = origin else { return None };
     let (policy, _) = first_match(scene, question, device).1?;
     let Persistence::By { key, .. } = policy.persistence else { return None };
-    let bytes = binding_bytes(key, question.source, question.destination)?;
-    Some((names::bindings(question.family(), &policy.name), bytes))
+    let bytes = key_of(key, question.source, question.destination)?;
+    Some((names::bindings(question.family(), &policy.name), bytes.as_slice().to_vec()))
 }
 
 pub(super) fn through_policies(case: &mut Case<'_>) {

@@ -53,23 +53,47 @@ pub(super) fn binding_key(key: PersistenceKey, family: Family) -> String {
     }
 }
 
+/// A binding's key, as the kernel has it. No key is longer than this (see [`binding_key`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::plan) struct BindingKey {
+    bytes: [u8; 16],
+    length: u8,
+}
+
+impl BindingKey {
+    /// `None` for more bytes than a key has.
+    pub(in crate::plan) fn new(parts: &[&[u8]]) -> Option<BindingKey> {
+        let (mut bytes, mut length) = ([0; 16], 0);
+        for part in parts {
+            bytes.get_mut(length..length + part.len())?.copy_from_slice(part);
+            length += part.len();
+        }
+        Some(BindingKey { bytes, length: u8::try_from(length).ok()? })
+    }
+
+    pub(in crate::plan) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
 /// The key of a session's binding as the kernel computes it; `None` for mixed families.
-pub(in crate::plan) fn binding_bytes(
+pub(in crate::plan) fn key_of(
     key: PersistenceKey,
     source: IpAddr,
     destination: IpAddr,
-) -> Option<Vec<u8>> {
-    Some(match (key, source, destination) {
-        (PersistenceKey::Source, IpAddr::V4(source), _) => source.octets().to_vec(),
-        (PersistenceKey::Source, IpAddr::V6(source), _) => source.octets().to_vec(),
+) -> Option<BindingKey> {
+    match (key, source, destination) {
+        (PersistenceKey::Source, IpAddr::V4(source), _) => BindingKey::new(&[&source.octets()]),
+        (PersistenceKey::Source, IpAddr::V6(source), _) => BindingKey::new(&[&source.octets()]),
         (PersistenceKey::SourceDestination, IpAddr::V4(source), IpAddr::V4(to)) => {
-            [source.octets(), to.octets()].concat()
+            BindingKey::new(&[&source.octets(), &to.octets()])
         }
         (PersistenceKey::SourceDestination, IpAddr::V6(source), IpAddr::V6(to)) => {
-            [source, to].map(|address| address_hash(address).to_ne_bytes()).concat()
+            let [source, to] = [source, to].map(|address| address_hash(address).to_ne_bytes());
+            BindingKey::new(&[&source, &to])
         }
-        (PersistenceKey::SourceDestination, _, _) => return None,
-    })
+        (PersistenceKey::SourceDestination, _, _) => None,
+    }
 }
 
 /// What stands for an IPv6 address in a key of two.

@@ -19,7 +19,7 @@ use crate::kstate::{Declared, NftOp, NftTable, Role, Snapshot};
 
 use super::view::{Layout, View};
 
-pub(super) use bindings::binding_bytes;
+pub(super) use bindings::{BindingKey, key_of};
 pub use bindings::{address_hash, binding_shape};
 pub use build::names;
 pub(super) use policies::SOURCE_SEED;

@@ -1,0 +1,101 @@
+//! One sweep over many sessions and bindings: how much processor time its thread takes, and whether
+//! steering waits for it.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::thread;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::harness::{Site, V4, one_policy, until};
+use crate::milliseconds;
+
+/// Clients × servers are bindings; times sessions of each pair.
+const CLIENTS: u16 = 250;
+const SERVERS: u8 = 200;
+const SESSIONS: u16 = 4;
+
+/// Opens 200,000 sessions under 50,000 bindings, and watches the sweep that finds nothing to renew,
+/// and one that finds all of them used meanwhile.
+pub(crate) fn measure() {
+    for (what, again) in [("nothing to renew", false), ("every binding renewed", true)] {
+        let policy = "persistence: { by: source-destination, timeout: 1m }";
+        let site = Site::start(V4, &one_policy(policy));
+        site.stage.layout().lan().enter(send_in_all).unwrap();
+        if again {
+            thread::sleep(Duration::from_secs(5));
+            site.stage.layout().lan().enter(send_in_all).unwrap();
+        }
+        let sessions = site.command("conntrack", &["-C"]).stdout;
+        let bindings = site.status()["policies"]["default"]["bindings"].clone();
+        let before = processor_time(&site);
+        let grows = |now: &Duration| *now > before + Duration::from_millis(20);
+        until(Duration::from_secs(40), || processor_time(&site), grows).expect("a sweep");
+        site.lose_carrier("lte");
+        site.wait_usable("lte", false);
+        let steered = site.status()["kernel"]["last_steer_ms"].as_f64().unwrap();
+        println!(
+            "sweep over {} sessions and {bindings} bindings, {what}: {:.0} ms of processor time; \
+             a steering change meanwhile: {steered:.2} ms",
+            sessions.trim(),
+            milliseconds(rest(&site) - before)
+        );
+    }
+}
+
+/// The thread's processor time, once it does not grow any more.
+fn rest(site: &Site) -> Duration {
+    let mut last = processor_time(site);
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        let now = processor_time(site);
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}
+
+fn processor_time(site: &Site) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{}/task", site.pid())).unwrap();
+    for task in tasks {
+        let folder = task.unwrap().path();
+        if fs::read_to_string(folder.join("comm")).unwrap().trim() == "sweeper" {
+            let text = fs::read_to_string(folder.join("schedstat")).unwrap();
+            let time: u64 = text.split(' ').next().unwrap().parse().unwrap();
+            return Duration::from_nanos(time);
+        }
+    }
+    panic!("no sweeper");
+}
+
+/// One datagram in each session, from addresses that the LAN's host need not have.
+fn send_in_all() {
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
+    for server in 0..SERVERS {
+        let to = Ipv4Addr::new(203, 0, 113, server);
+        for client in 0..CLIENTS {
+            let from = Ipv4Addr::new(10, 1, 4, client as u8);
+            for session in 0..SESSIONS {
+                let port = 10_000 + client * SESSIONS + session;
+                socket
+                    .send_to(
+                        &datagram(from, to, port),
+                        &SockAddr::from(std::net::SocketAddrV4::new(to, 0)),
+                    )
+                    .unwrap();
+            }
+        }
+    }
+}
+
+/// IPv4 and UDP headers; the kernel fills in the checksum of the first, and the second has none.
+fn datagram(from: Ipv4Addr, to: Ipv4Addr, port: u16) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    packet.extend(port.to_be_bytes());
+    packet.extend([0, 53, 0, 8, 0, 0]);
+    packet
+}
