@@ -15,7 +15,7 @@ use super::mending::{Extent, Mended, mend};
 
 use crate::clock;
 use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, Ranges, Timeouts};
-use crate::kstate::ElementData;
+use crate::kstate::{Bytes, ElementData};
 use crate::model::Mark;
 use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals};
 
@@ -160,7 +160,7 @@ fn element(map: &LearnedMap, renewed: Learned) -> DumpedElement {
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).ok();
     DumpedElement {
         key: renewed.key,
-        data: ElementData::Value(renewed.uplink.0.to_ne_bytes().to_vec()),
+        data: ElementData::Value(Bytes::from_slice(&renewed.uplink.0.to_ne_bytes())),
         timeout_ms: milliseconds(map.timeout),
         expires_ms: milliseconds(renewed.left),
         packets: None,

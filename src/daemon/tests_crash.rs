@@ -131,8 +131,12 @@ fn assert_carries(state: &KernelState, layout: &Layout, uplinks: &[&str], when: 
             assert!(state.routes.iter().any(|r| way(&r)), "{when}: no way of {}", uplink.name);
         }
         let table = state.nft.as_ref().expect("the table");
-        let mark = layout.mark(id).0.to_ne_bytes().to_vec();
-        assert!(table.sets["restore"].elements.contains_key(&mark), "{when}: {}", uplink.name);
+        let mark = layout.mark(id).0.to_ne_bytes();
+        assert!(
+            table.sets["restore"].elements.contains_key(mark.as_slice()),
+            "{when}: {}",
+            uplink.name
+        );
     }
 }
 

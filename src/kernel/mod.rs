@@ -55,7 +55,8 @@ pub use traffic::read_device_bytes;
 use self::rtnl::{Names, Rtnl};
 use self::socket::Channel;
 use crate::kstate::{
-    Facts, KernelState, Lookup, OUR_PROTOCOL, Route, RouteQuery, Rule, Snapshot, Step, SysctlKey,
+    Bytes, Facts, KernelState, Lookup, OUR_PROTOCOL, Route, RouteQuery, Rule, Snapshot, Step,
+    SysctlKey,
 };
 use crate::model::Family;
 
@@ -210,7 +211,7 @@ impl Linux {
     ///
     /// # Errors
     /// When there is no such set.
-    pub fn delete_elements(&mut self, set: &str, keys: &[Vec<u8>]) -> Result<(), KernelError> {
+    pub fn delete_elements(&mut self, set: &str, keys: &[Bytes]) -> Result<(), KernelError> {
         nft_write::delete_elements(&mut self.netfilter, set, keys)
     }
 

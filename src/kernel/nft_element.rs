@@ -2,7 +2,7 @@
 
 use super::nfnl::attr;
 use super::wire::{Message, attribute, attributes, text, u32_be, u64_be};
-use crate::kstate::{ElementData, Verdict};
+use crate::kstate::{Bytes, ElementData, Verdict};
 
 /// `NFT_SET_ELEM_INTERVAL_END | NFT_SET_ELEM_CATCHALL`: no element that has a key of its own.
 const NO_KEY: u32 = 1 | 2;
@@ -17,7 +17,7 @@ const GOTO: i32 = -4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DumpedElement {
     /// The key.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// What it leads to.
     pub data: ElementData,
     /// The timeout given to it, in milliseconds.
@@ -38,7 +38,7 @@ pub(super) fn decode_list(body: &[u8]) -> Vec<DumpedElement> {
 fn decode(element: &[u8]) -> Option<DumpedElement> {
     let mut key = None;
     let mut found = DumpedElement {
-        key: Vec::new(),
+        key: Bytes::new(),
         data: ElementData::Nothing,
         timeout_ms: None,
         expires_ms: None,
@@ -58,13 +58,13 @@ fn decode(element: &[u8]) -> Option<DumpedElement> {
             _ => {}
         }
     }
-    found.key = key?.to_vec();
+    found.key = Bytes::from_slice(key?);
     Some(found)
 }
 
 fn data(value: &[u8]) -> ElementData {
     if let Some(bytes) = attribute(value, attr::DATA_VALUE) {
-        return ElementData::Value(bytes.to_vec());
+        return ElementData::Value(Bytes::from_slice(bytes));
     }
     let Some(verdict) = attribute(value, attr::DATA_VERDICT) else {
         return ElementData::Nothing;
@@ -152,7 +152,7 @@ mod tests {
         );
         let elements = decode_list(&body[HEADER_LEN..]);
         assert_eq!(elements.len(), 1);
-        assert_eq!(elements[0].key, 0x100_u32.to_le_bytes());
+        assert_eq!(elements[0].key.as_slice(), 0x100_u32.to_le_bytes());
         assert_eq!(elements[0].data, ElementData::Verdict(Verdict::Goto("u_1".into())));
         assert_eq!((elements[0].packets, elements[0].timeout_ms), (Some(0), None));
         for end in HEADER_LEN..body.len() {
@@ -164,7 +164,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         for data in [
             ElementData::Nothing,
-            ElementData::Value(vec![1, 2]),
+            ElementData::Value([1, 2].as_slice().into()),
             ElementData::Verdict(Verdict::Jump("u_1".into())),
             ElementData::Verdict(Verdict::Drop),
             ElementData::Verdict(Verdict::Other(-5)),

@@ -15,7 +15,7 @@ use super::nft_element::{DumpedElement, encode, encode_timed};
 use super::socket::{Channel, NetlinkError};
 use super::wire::{CREATE, Message};
 use super::{KernelError, nft_read};
-use crate::kstate::{ElementData, NftOp, TABLE_NAME};
+use crate::kstate::{Bytes, ElementData, NftOp, TABLE_NAME};
 
 /// How long `nft` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ impl Change<'_> {
 pub(super) fn delete_elements(
     channel: &mut Channel,
     set: &str,
-    keys: &[Vec<u8>],
+    keys: &[Bytes],
 ) -> Result<(), KernelError> {
     let change = Change {
         set,

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::stage::{linux, run, stage};
 use super::{Kernel, KernelError, Linux};
 use crate::kstate::{
-    Declared, ElementData, Elements, FieldType, KernelState, NftOp, Role, SetData, SetShape, Step,
-    Verdict, concatenate, ifname_bytes,
+    Bytes, Declared, ElementData, Elements, FieldType, KernelState, NftOp, Role, SetData, SetShape,
+    Step, Verdict, concatenate, ifname_bytes,
 };
 use crate::model::IfName;
 
@@ -32,11 +32,11 @@ fn modelled(ops: &[NftOp]) -> KernelState {
 }
 
 fn value(bytes: &[u8]) -> ElementData {
-    ElementData::Value(bytes.to_vec())
+    ElementData::Value(Bytes::from_slice(bytes))
 }
 
-fn mark(number: u32) -> Vec<u8> {
-    number.to_ne_bytes().to_vec()
+fn mark(number: u32) -> Bytes {
+    Bytes::from_slice(&number.to_ne_bytes())
 }
 
 fn verdicts() -> SetShape {
@@ -91,8 +91,12 @@ fn everything() -> Vec<NftOp> {
     };
     let bindings =
         SetShape { key: vec![FieldType::Ipv4], data: SetData::Value(vec![FieldType::Mark]) };
-    let six = concatenate(&[vec![0x20; 16], vec![6], vec![0, 80]]);
-    let one = |key: Vec<u8>, data| BTreeMap::from([(key, data)]);
+    let six = concatenate(&[
+        Bytes::from_elem(0x20, 16),
+        Bytes::from_slice(&[6]),
+        Bytes::from_slice(&[0, 80]),
+    ]);
+    let one = |key: Bytes, data| BTreeMap::from([(key, data)]);
     let restore = Elements::from([
         (mark(0x100), ElementData::Verdict(Verdict::Goto("u_1".into()))),
         (mark(0x200), ElementData::Verdict(Verdict::Jump("u_1".into()))),
@@ -118,18 +122,27 @@ fn everything() -> Vec<NftOp> {
         add(
             "spoof",
             &names,
-            one(concatenate(&[wan0.clone(), vec![192, 0, 2, 1]]), ElementData::Nothing),
+            one(
+                concatenate(&[wan0.clone(), Bytes::from_slice(&[192, 0, 2, 1])]),
+                ElementData::Nothing,
+            ),
         ),
         add("restore", &verdicts(), restore),
         add(
             "dnat4",
             &targets,
-            one(mark(1), value(&concatenate(&[vec![192, 0, 2, 7], vec![0, 80]]))),
+            one(
+                mark(1),
+                value(&concatenate(&[
+                    Bytes::from_slice(&[192, 0, 2, 7]),
+                    Bytes::from_slice(&[0, 80]),
+                ])),
+            ),
         ),
         add("mss4", &sizes, one(wan0, value(&[5, 0xb4]))),
         add("vip6", &v6, one(six, ElementData::Verdict(Verdict::Goto("u_1".into())))),
         add("slots4", &slots(), slot_elements(0..256, 0x100)),
-        add("bind4", &bindings, one(vec![192, 0, 2, 9], value(&mark(0x100)))),
+        add("bind4", &bindings, one(Bytes::from_slice(&[192, 0, 2, 9]), value(&mark(0x100)))),
         add_rule("u_1", "counter"),
         add_rule("pre", "ct state invalid drop"),
         add_rule("pre", "meta mark vmap @restore"),
@@ -295,12 +308,12 @@ fn learned_bindings_show_what_is_left_of_their_time() {
         apply(&mut linux, everything());
         let bindings = linux.dump_elements("bind4").unwrap();
         assert_eq!(bindings.len(), 1);
-        assert_eq!(bindings[0].key, [192, 0, 2, 9]);
+        assert_eq!(bindings[0].key.as_slice(), [192, 0, 2, 9]);
         assert_eq!(bindings[0].data, value(&mark(0x100)));
         let left = bindings[0].expires_ms.unwrap_or(0);
         assert!((290_000..=300_000).contains(&left), "{left}");
         let key = bindings[0].key.clone();
-        linux.delete_elements("bind4", &[key, vec![9; 4]]).unwrap();
+        linux.delete_elements("bind4", &[key, Bytes::from_elem(9, 4)]).unwrap();
         assert_eq!(linux.dump_elements("bind4").unwrap(), []);
         assert!(linux.dump_elements("nowhere").is_err());
     });

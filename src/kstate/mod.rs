@@ -19,7 +19,7 @@ pub use facts::{Address, Facts, Link};
 pub use jhash::jhash;
 pub use lookup::{Lookup, RouteInput, RouteQuery};
 pub use nft::{
-    Chain, Declared, Digest, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
+    Bytes, Chain, Declared, Digest, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
     SetShape, Verdict, concatenate, ifname_bytes, render_fields,
 };
 pub use route::{Route, RouteKind};

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use smallvec::SmallVec;
+
 use crate::model::IfName;
 
 /// The table `inet homing`.
@@ -44,8 +46,11 @@ pub enum Role {
     Learned,
 }
 
-/// Key (bytes as the kernel holds them) → data.
-pub type Elements = BTreeMap<Vec<u8>, ElementData>;
+/// A key or a value, as the kernel holds it. Hardly any is longer than a device and an IPv4 address.
+pub type Bytes = SmallVec<[u8; 20]>;
+
+/// Key → data.
+pub type Elements = BTreeMap<Bytes, ElementData>;
 
 /// What a key leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +58,7 @@ pub enum ElementData {
     /// An element of a set.
     Nothing,
     /// A value, as the kernel holds it.
-    Value(Vec<u8>),
+    Value(Bytes),
     /// A verdict.
     Verdict(Verdict),
 }
@@ -196,8 +201,8 @@ impl Declared {
 }
 
 /// Puts parts together as the kernel does: each padded to four bytes if there are several.
-pub fn concatenate(parts: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = Vec::new();
+pub fn concatenate(parts: &[Bytes]) -> Bytes {
+    let mut bytes = Bytes::new();
     for part in parts {
         bytes.extend_from_slice(part);
         if parts.len() > 1 {
@@ -318,8 +323,8 @@ pub fn render_fields(fields: &[FieldType], bytes: &[u8]) -> String {
 }
 
 /// An interface name as a key.
-pub fn ifname_bytes(name: &IfName) -> Vec<u8> {
-    let mut bytes = name.as_str().as_bytes().to_vec();
+pub fn ifname_bytes(name: &IfName) -> Bytes {
+    let mut bytes = Bytes::from_slice(name.as_str().as_bytes());
     bytes.resize(16, 0);
     bytes
 }
@@ -352,7 +357,7 @@ impl SetShape {
 
 #[cfg(test)]
 mod tests {
-    use super::{Declared, Digest, ElementData, FieldType, SetData, SetShape, concatenate};
+    use super::{Bytes, Declared, Digest, ElementData, FieldType, SetData, SetShape, concatenate};
     use crate::kstate::nft::{Verdict, ifname_bytes};
     use crate::model::IfName;
 
@@ -371,12 +376,12 @@ mod tests {
         let Ok(wan0) = IfName::new("wan0") else { panic!("a good name") };
         let shape =
             SetShape { key: vec![FieldType::IfName, FieldType::Ipv4], data: SetData::Verdict };
-        let key = concatenate(&[ifname_bytes(&wan0), vec![192, 0, 2, 1]]);
+        let key = concatenate(&[ifname_bytes(&wan0), Bytes::from_slice(&[192, 0, 2, 1])]);
         let data = ElementData::Verdict(Verdict::Goto("uplink-1".into()));
         assert_eq!(shape.render(&key, &data), "\"wan0\" . 192.0.2.1 : goto uplink-1");
         let shape =
             SetShape { key: vec![FieldType::Slot], data: SetData::Value(vec![FieldType::Mark]) };
-        let data = ElementData::Value(0x100_u32.to_ne_bytes().to_vec());
+        let data = ElementData::Value(Bytes::from_slice(&0x100_u32.to_ne_bytes()));
         assert_eq!(shape.render(&7_u32.to_ne_bytes(), &data), "7 : 0x100");
     }
 }

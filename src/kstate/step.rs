@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Chain, Declared, ElementData, Elements, KernelState, Role, Route, RouteKind, Rule, RuleAction,
-    Set, SetShape, SysctlKey, TABLE_NAME,
+    Bytes, Chain, Declared, ElementData, Elements, KernelState, Role, Route, RouteKind, Rule,
+    RuleAction, Set, SetShape, SysctlKey, TABLE_NAME,
 };
 
 /// One step of a change set. "Exists already" and "gone already" count as success.
@@ -297,7 +297,7 @@ impl SetShape {
 }
 
 fn render_elements(shape: &SetShape, elements: &Elements, with_data: bool) -> String {
-    let render = |(key, data): (&Vec<u8>, &ElementData)| {
+    let render = |(key, data): (&Bytes, &ElementData)| {
         shape.render(key, if with_data { data } else { &ElementData::Nothing })
     };
     elements.iter().map(render).collect::<Vec<_>>().join(", ")

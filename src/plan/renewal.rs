@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Layout;
 use super::nft::{BindingKey, key_of, names};
+use crate::kstate::Bytes;
 use crate::model::{Family, Mark, MarkLayout, Persistence, PersistenceKey};
 
 /// A binding gains at least this much, or it is left alone: an entry's remaining time is known to
@@ -32,7 +33,7 @@ pub struct Live {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Learned {
     /// Its key.
-    pub key: Vec<u8>,
+    pub key: Bytes,
     /// The mark of its uplink.
     pub uplink: Mark,
     /// What is left of its time.
@@ -128,7 +129,7 @@ impl LearnedMap {
         let due = |(key, bound): (&BindingKey, &Bound)| {
             let left = self.timeout.checked_sub(bound.idle?)?;
             let gains = left >= bound.left + least;
-            let key = key.as_slice().to_vec();
+            let key = Bytes::from_slice(key.as_slice());
             gains.then_some(Learned { key, uplink: bound.uplink, left })
         };
         self.bindings.iter().filter_map(due).collect()
@@ -187,7 +188,7 @@ policies:
         let session = live(0, source, 0);
         let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
         let key = key_of(map.by, session.source, session.destination).unwrap();
-        let key = key.as_slice().to_vec();
+        let key = Bytes::from_slice(key.as_slice());
         map.fill([Learned { key, uplink: FIBER, left: Duration::from_secs(10) }]);
     }
 

@@ -4,17 +4,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::nft::{SteeringSet, names, rebuild_steering};
-use super::view::{Layout, View, reselect};
-use crate::kstate::{Elements, KernelState, NftOp, SetShape, Snapshot};
+use super::nft::{SteeringSet, build_keepable, build_slots, names, slot_maps};
+use super::view::{Layout, View, select_for};
+use crate::kstate::{Bytes, Elements, KernelState, NftOp, SetShape, Snapshot};
+use crate::model::{Family, Policy};
+use crate::steering::Selection;
 
 /// Who takes new sessions, as the kernel has it: what was put in force, and what was changed since.
 #[derive(Debug, Clone)]
 pub struct Steering {
     layout: Arc<Layout>,
     view: View,
+    maps: Vec<Slots>,
     in_force: Arc<(KernelState, Snapshot)>,
     changed: BTreeMap<String, SteeringSet>,
+}
+
+/// A slot table, with one of the policies that use it, and who owns slots now.
+#[derive(Debug, Clone)]
+struct Slots {
+    map: String,
+    family: Family,
+    policy: Policy,
+    selection: Selection,
 }
 
 impl Steering {
@@ -24,7 +36,12 @@ impl Steering {
         view: View,
         in_force: Arc<(KernelState, Snapshot)>,
     ) -> Steering {
-        Steering { layout, view, in_force, changed: BTreeMap::new() }
+        let slots = |(map, (family, policy)): (String, (Family, &Policy))| {
+            let selection = select_for(&layout, &view, policy, family);
+            Slots { map, family, policy: policy.clone(), selection }
+        };
+        let maps = slot_maps(&layout).into_iter().map(slots).collect();
+        Steering { layout, view, maps, in_force, changed: BTreeMap::new() }
     }
 
     /// A device came or went, or its carrier did: what to change so that new sessions follow.
@@ -35,18 +52,28 @@ impl Steering {
         };
         let mut uplinks = self.layout.site.uplinks.iter();
         let uplink = uplinks.find(|uplink| uplink.interface == *device);
-        let before = self.view.clone();
         match uplink.and_then(|uplink| self.view.uplinks.get_mut(&uplink.name)) {
             Some(facts) if facts.carrier != carrier => facts.carrier = carrier,
             _ => return Vec::new(),
         }
-        self.follow(&before)
+        self.follow()
     }
 
-    fn follow(&mut self, before: &View) -> Vec<NftOp> {
-        reselect(&self.layout, &mut self.view);
-        let rebuilt =
-            rebuild_steering(&self.layout, before, &self.view, |name| self.elements(name));
+    fn follow(&mut self) -> Vec<NftOp> {
+        let keepable =
+            |family| (names::keepable(family), build_keepable(&self.layout, &self.view, family));
+        let mut rebuilt = Vec::from(Family::BOTH.map(keepable));
+        for index in 0..self.maps.len() {
+            let Slots { map, family, policy, selection: was } = &self.maps[index];
+            let selection = select_for(&self.layout, &self.view, policy, *family);
+            if selection == *was {
+                continue;
+            }
+            let previous = self.elements(map);
+            let set = build_slots(&self.layout, policy.balance, &selection, previous);
+            rebuilt.push((map.clone(), set));
+            self.maps[index].selection = selection;
+        }
         let nothing = Elements::new();
         let mut ops = Vec::new();
         for (name, set) in &rebuilt {
@@ -94,7 +121,7 @@ pub(super) fn swap_elements(
     wanted: &Elements,
 ) -> impl Iterator<Item = NftOp> + use<> {
     let only_in = |one: &Elements, other: &Elements| -> Elements {
-        let differs = |(key, data): &(&Vec<u8>, &_)| other.get(*key) != Some(*data);
+        let differs = |(key, data): &(&Bytes, &_)| other.get(key.as_slice()) != Some(*data);
         one.iter().filter(differs).map(|(key, data)| (key.clone(), data.clone())).collect()
     };
     let (stale, missing) = (only_in(there, wanted), only_in(wanted, there));

@@ -124,21 +124,20 @@ impl View {
 pub fn assess(layout: &Layout, seen: &Snapshot) -> View {
     let uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
     let mut view = View { uplinks, selections: BTreeMap::new() };
-    reselect(layout, &mut view);
+    for policy in &layout.policies {
+        let choose = |family| (family, select_for(layout, &view, policy, family));
+        view.selections.insert(policy.name.clone(), Family::BOTH.map(choose).into());
+    }
     view
 }
 
-/// Decides anew who takes new sessions.
-pub(super) fn reselect(layout: &Layout, view: &mut View) {
-    let mut selections = BTreeMap::new();
-    for policy in &layout.policies {
-        let choose = |family| (family, select_for(layout, view, policy, family));
-        selections.insert(policy.name.clone(), Family::BOTH.map(choose).into());
-    }
-    view.selections = selections;
-}
-
-fn select_for(layout: &Layout, view: &View, policy: &Policy, family: Family) -> Selection {
+/// Who takes new sessions of a policy.
+pub(super) fn select_for(
+    layout: &Layout,
+    view: &View,
+    policy: &Policy,
+    family: Family,
+) -> Selection {
     let mut candidates = Vec::new();
     for (tier, members) in policy.tiers.iter().enumerate() {
         for name in members {

@@ -6,53 +6,64 @@ use std::collections::BTreeMap;
 pub const SLOTS: usize = 256;
 
 /// Slot → the number of the member that owns it. Either every slot has an owner, or none has.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotTable {
-    owners: BTreeMap<u8, u8>,
+    owners: [Option<u8>; SLOTS],
+}
+
+impl Default for SlotTable {
+    fn default() -> SlotTable {
+        SlotTable { owners: [None; SLOTS] }
+    }
 }
 
 impl SlotTable {
     /// A table from what the kernel holds; slots may be missing.
     pub fn from_owners(owners: impl IntoIterator<Item = (u8, u8)>) -> SlotTable {
-        SlotTable { owners: owners.into_iter().collect() }
+        let mut table = SlotTable::default();
+        for (slot, owner) in owners {
+            table.owners[usize::from(slot)] = Some(owner);
+        }
+        table
     }
 
     /// Slot and owner, in the order of the slots.
     pub fn owners(&self) -> impl Iterator<Item = (u8, u8)> + '_ {
-        self.owners.iter().map(|(slot, owner)| (*slot, *owner))
+        (0..=u8::MAX).zip(self.owners).filter_map(|(slot, owner)| Some((slot, owner?)))
     }
 
     /// How many slots each member owns.
     pub fn counts(&self) -> BTreeMap<u8, usize> {
         let mut counts = BTreeMap::new();
-        for owner in self.owners.values() {
-            *counts.entry(*owner).or_insert(0) += 1;
+        for owner in self.owners.into_iter().flatten() {
+            *counts.entry(owner).or_insert(0) += 1;
         }
         counts
     }
 
     /// How many slots have another owner in `other`, or none in one of the two.
     pub fn moved(&self, other: &SlotTable) -> usize {
-        (0..=u8::MAX).filter(|slot| self.owners.get(slot) != other.owners.get(slot)).count()
+        self.owners.iter().zip(&other.owners).filter(|(one, other)| one != other).count()
     }
 }
 
 /// Deals the slots so that each member owns its share of 256 within one slot, taking from members
 /// that own too many and giving to those that own too few, and moving no other.
 pub fn deal(previous: &SlotTable, weights: &BTreeMap<u8, u32>) -> SlotTable {
-    let targets = targets(weights);
-    let mut owners = BTreeMap::new();
-    for (&member, &target) in &targets {
-        owners.extend(kept(previous, member, target).into_iter().map(|slot| (slot, member)));
-    }
-    let held = SlotTable { owners: owners.clone() }.counts();
+    let mut table = SlotTable::default();
     let mut wanted: BTreeMap<u8, usize> = BTreeMap::new();
-    for (&member, &target) in &targets {
-        wanted.insert(member, target - held.get(&member).copied().unwrap_or(0));
+    for (member, target) in targets(weights) {
+        let kept = kept(previous, member, target);
+        wanted.insert(member, target - kept.len());
+        for slot in kept {
+            table.owners[usize::from(slot)] = Some(member);
+        }
     }
-    let free: Vec<u8> = (0..=u8::MAX).filter(|slot| !owners.contains_key(slot)).collect();
-    owners.extend(free.into_iter().zip(interleave(&wanted)));
-    SlotTable { owners }
+    let free = table.owners.iter_mut().filter(|owner| owner.is_none());
+    for (owner, member) in free.zip(interleave(&wanted)) {
+        *owner = Some(member);
+    }
+    table
 }
 
 /// How many slots each member gets: largest remainders, ties to the lower number.
@@ -90,19 +101,19 @@ fn kept(previous: &SlotTable, member: u8, target: usize) -> Vec<u8> {
 /// (smooth weighted round-robin).
 fn interleave(wanted: &BTreeMap<u8, usize>) -> Vec<u8> {
     let total: usize = wanted.values().sum();
-    let mut credit: BTreeMap<u8, i64> = wanted.keys().map(|member| (*member, 0)).collect();
+    let mut credits: Vec<(u8, i64, i64)> =
+        wanted.iter().map(|(member, wanted)| (*member, *wanted as i64, 0)).collect();
     let mut sequence = Vec::with_capacity(total);
     for _ in 0..total {
-        for (member, credit) in &mut credit {
-            *credit += wanted[member] as i64;
+        for (_, wanted, credit) in &mut credits {
+            *credit += *wanted;
         }
-        let next =
-            credit.iter().max_by_key(|(member, credit)| (**credit, std::cmp::Reverse(**member)));
-        let Some(next) = next.map(|(member, _)| *member) else {
+        let order = |entry: &&mut (u8, i64, i64)| (entry.2, std::cmp::Reverse(entry.0));
+        let Some((member, _, credit)) = credits.iter_mut().max_by_key(order) else {
             break;
         };
-        *credit.entry(next).or_insert(0) -= total as i64;
-        sequence.push(next);
+        *credit -= total as i64;
+        sequence.push(*member);
     }
     sequence
 }

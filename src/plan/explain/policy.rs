@@ -10,7 +10,7 @@ use crate::kstate::jhash;
 use crate::model::{
     Balance, IfName, Mark, Persistence, PersistenceKey, Policy, PolicyId, UplinkId, WhenAllDown,
 };
-use crate::plan::nft::{SOURCE_SEED, key_of, names, observed_slots, shared_slots};
+use crate::plan::nft::{SOURCE_SEED, key_of, names, observed_slots, slot_map};
 use crate::steering::SlotTable;
 
 /// Protocols that `reject` answers. Of others it wants to see the internet checksum over the whole
@@ -83,10 +83,9 @@ fn choose(case: &mut Case<'_>, policy: &Policy, id: PolicyId) {
 
 /// The policy's slots as the kernel has them.
 fn slot_table(case: &Case<'_>, policy: &Policy) -> SlotTable {
-    let Scene { layout, view, seen } = case.scene;
-    let shared = shared_slots(layout, view, case.question.family());
-    let map = shared.get(&policy.name).map(|shared| shared.map.as_str()).unwrap_or_default();
-    observed_slots(seen, map, layout.site.marks.uplink)
+    let Scene { layout, seen, .. } = case.scene;
+    let map = slot_map(layout, policy, case.question.family());
+    observed_slots(seen, &map, layout.site.marks.uplink)
 }
 
 /// The uplink that the client is bound to, if the binding holds.

@@ -3,7 +3,8 @@
 use std::fmt::Display;
 
 use crate::kstate::{
-    Chain, Declared, ElementData, Elements, FieldType, NftTable, Role, Set, SetData, SetShape,
+    Bytes, Chain, Declared, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
+    SetShape,
 };
 use crate::model::{Family, Name, PolicyId, UplinkId};
 
@@ -164,8 +165,8 @@ pub(super) fn verdicts_of(key: &[FieldType]) -> SetShape {
 }
 
 /// A mark as an element's bytes.
-pub(super) fn mark_bytes(mark: u32) -> Vec<u8> {
-    mark.to_ne_bytes().to_vec()
+pub(super) fn mark_bytes(mark: u32) -> Bytes {
+    Bytes::from_slice(&mark.to_ne_bytes())
 }
 
 /// A mark as an element's data.

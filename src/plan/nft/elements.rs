@@ -1,15 +1,17 @@
 //! Sets and maps whose elements follow from ids, addresses and links.
 
 use super::build::{Builder, address_type, map_of, mark_bytes, names, set_of, verdicts_of};
-use crate::kstate::{ElementData, Elements, FieldType, Role, Verdict, concatenate, ifname_bytes};
+use crate::kstate::{
+    Bytes, ElementData, Elements, FieldType, Role, Verdict, concatenate, ifname_bytes,
+};
 use crate::model::{Family, Name, Uplink, UplinkId};
 use crate::plan::view::{Layout, View};
 
 /// Bytes of an address.
-fn address_bytes(address: std::net::IpAddr) -> Vec<u8> {
+fn address_bytes(address: std::net::IpAddr) -> Bytes {
     match address {
-        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
-        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+        std::net::IpAddr::V4(v4) => Bytes::from_slice(&v4.octets()),
+        std::net::IpAddr::V6(v6) => Bytes::from_slice(&v6.octets()),
     }
 }
 
@@ -81,7 +83,7 @@ fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family)
         if let Some(way) = facts.ways.get(&family) {
             let size = u16::try_from(way.mtu.saturating_sub(header)).unwrap_or(u16::MAX);
             snat.insert(device.clone(), ElementData::Value(address_bytes(way.address)));
-            segments.insert(device, ElementData::Value(size.to_be_bytes().to_vec()));
+            segments.insert(device, ElementData::Value(Bytes::from_slice(&size.to_be_bytes())));
         }
     }
     let device = FieldType::IfName;

@@ -25,7 +25,7 @@ pub use build::names;
 pub(super) use policies::SOURCE_SEED;
 use slots::build_steering;
 pub use slots::observed_slots;
-pub(super) use slots::{SteeringSet, rebuild_steering, shared_slots};
+pub(super) use slots::{SteeringSet, build_keepable, build_slots, slot_map, slot_maps};
 
 /// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as
 /// possible move.
@@ -33,7 +33,7 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     let mut table = build::Builder::default();
     elements::add_sets(&mut table, layout, view);
     prerouting::add_chains(&mut table, layout, view, seen);
-    policies::add_chains(&mut table, layout, view);
+    policies::add_chains(&mut table, layout);
     add_steering(&mut table, layout, view, seen);
     nat::add_chains(&mut table, layout);
     filter::add_chains(&mut table, layout);

@@ -5,21 +5,18 @@
 //! the packet mark keeps other owners' bits throughout; those of the connection mark, if another
 //! owner set any on the very first packet before us, are carried past (`prerouting.rs`).
 
-use std::collections::BTreeMap;
-
 use super::bindings::{add_bindings, binding_key};
 use super::build::{Builder, names};
 use super::matching::{conditions, join};
-use super::slots::{Shared, shared_slots};
-use crate::model::{Balance, Family, Name, Persistence, Policy, PolicyId, WhenAllDown};
-use crate::plan::view::{Layout, View};
+use super::slots::slot_map;
+use crate::model::{Balance, Family, Persistence, Policy, PolicyId, WhenAllDown};
+use crate::plan::view::Layout;
 
 /// Fixed, so that the same client gets the same slot after a reboot.
 pub(in crate::plan) const SOURCE_SEED: u32 = 0x686f_6d65;
 
-pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
+pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
     for family in Family::BOTH {
-        let shared = shared_slots(layout, view, family);
         let dispatch = format!("policies{}", family.digit());
         table.chain(dispatch.clone());
         for (policy, id) in layout.policies() {
@@ -34,7 +31,7 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
                 table.chain(dispatch.clone()).rule(rule, &origin);
             }
             add_bindings(table, policy, family);
-            add_policy(table, layout, policy, id, family, &shared);
+            add_policy(table, layout, policy, id, family);
         }
     }
 }
@@ -51,17 +48,8 @@ fn slot_index(balance: Balance, family: Family) -> String {
     }
 }
 
-fn add_policy(
-    table: &mut Builder,
-    layout: &Layout,
-    policy: &Policy,
-    id: PolicyId,
-    family: Family,
-    shared: &BTreeMap<Name, Shared>,
-) {
-    let Some(slots) = shared.get(&policy.name).map(|shared| &shared.map) else {
-        return;
-    };
+fn add_policy(table: &mut Builder, layout: &Layout, policy: &Policy, id: PolicyId, family: Family) {
+    let slots = slot_map(layout, policy, family);
     let uplink = layout.site.marks.uplink;
     let take = format!("ct mark set ct mark | {} ct mark vmap @take", layout.policy_mark(id));
     let pick = format!("ct mark set {} map @{slots}", slot_index(policy.balance, family));
