@@ -18,6 +18,7 @@ mod balance;
 mod changes;
 mod crash;
 mod demo;
+mod doctor;
 mod drift;
 mod explain;
 mod firewall;

@@ -13,14 +13,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kstate", &["model"]),
     ("plan", &["model", "steering", "kstate"]),
     ("kernel", &["model", "kstate"]),
+    ("doctor", &["model", "profile", "kstate"]),
     ("daemon", &["model", "profile", "steering", "kstate", "plan", "kernel", "clock"]),
     ("api", &["model", "plan", "daemon"]),
     ("lab", &["model", "profile"]),
-    ("cli", &["model", "profile", "kstate", "plan", "kernel", "daemon", "api", "lab", "clock"]),
+    (
+        "cli",
+        &[
+            "model", "profile", "kstate", "plan", "kernel", "daemon", "api", "lab", "clock",
+            "doctor",
+        ],
+    ),
 ];
 
 /// Rooms without effects, and what they must not name (tests may read files).
-const PURE: [&str; 5] = ["model", "profile", "steering", "kstate", "plan"];
+const PURE: [&str; 6] = ["model", "profile", "steering", "kstate", "plan", "doctor"];
 const EFFECTS: [&str; 8] = [
     "tokio",
     "std::fs",

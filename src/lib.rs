@@ -6,6 +6,7 @@ mod arrows;
 pub mod cli;
 pub mod clock;
 pub mod daemon;
+pub mod doctor;
 pub mod kernel;
 pub mod kstate;
 pub mod lab;

@@ -213,7 +213,7 @@ impl Site {
         let mut all = args.to_vec();
         match args.first() {
             Some(&"down" | &"run") => all.extend(["--runtime-dir", &run, "--state-dir", &state]),
-            Some(&"check" | &"plan" | &"schema") => {}
+            Some(&"check" | &"doctor" | &"plan" | &"schema") => {}
             _ => all.extend(["--runtime-dir", &run]),
         }
         self.command(homing(), &all)

@@ -134,6 +134,14 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look for what comes in homing's way on this host, and say what to do about it
+    Doctor {
+        /// The profile; without it, networks and devices are not looked at
+        profile: Option<PathBuf>,
+        /// Print findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Say where a new session would go, and why
     Explain(Explain),
     /// Show a whole site in network namespaces: what a newcomer runs first

@@ -3,6 +3,7 @@
 mod arguments;
 pub mod check;
 mod control;
+mod doctor;
 mod explain;
 mod kernel;
 mod lab;
@@ -36,6 +37,7 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Status { runtime, json } => control::status(&runtime.runtime_dir, json),
         Command::Uplinks { runtime, json } => control::uplinks(&runtime.runtime_dir, json),
         Command::Policies { runtime, json } => control::policies(&runtime.runtime_dir, json),
+        Command::Doctor { profile, json } => doctor::run(profile.as_deref(), json),
         Command::Explain(asked) => explain::run(asked),
         Command::Lab(lab) => lab::run(lab),
         Command::Bindings { runtime, json } => control::bindings(&runtime.runtime_dir, json),

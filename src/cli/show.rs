@@ -113,11 +113,13 @@ fn rate(value: &Value) -> String {
 
 /// At most 80 columns, continued with an indentation.
 pub(super) fn wrap(text: &str) -> String {
-    let mut lines = vec![String::new()];
+    let (margin, text) = text.split_at(text.len() - text.trim_start().len());
+    let mut lines = vec![margin.to_owned()];
     for word in text.split(' ') {
         let Some(line) = lines.last_mut() else { break };
-        if line.is_empty() || line.chars().count() + 1 + word.chars().count() <= 80 {
-            if !line.is_empty() {
+        let first = line.trim().is_empty();
+        if first || line.chars().count() + 1 + word.chars().count() <= 80 {
+            if !first {
                 line.push(' ');
             }
             line.push_str(word);

@@ -6,6 +6,7 @@
 //! left out, and order never matters unless the kernel looks at it.
 
 mod facts;
+mod host;
 mod jhash;
 mod lookup;
 mod nft;
@@ -16,6 +17,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use facts::{Address, Facts, Link};
+pub use host::{ForeignChain, ForeignTable, Host, MarkChange};
 pub use jhash::jhash;
 pub use lookup::{Lookup, RouteInput, RouteQuery};
 pub use nft::{

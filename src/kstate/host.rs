@@ -1,0 +1,51 @@
+//! Other software on the host, as far as it can come in our way. Only [`crate::doctor`] looks.
+
+use std::net::SocketAddr;
+
+use crate::model::IfName;
+
+/// What `doctor` reads besides a snapshot. What could not be read is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host {
+    /// Every nft table but ours.
+    pub tables: Vec<ForeignTable>,
+    /// systemd-networkd runs, and removes rules and routes that it did not make.
+    pub networkd_removes: Vec<&'static str>,
+    /// Programs wait for packets here: TCP listeners and unconnected UDP sockets.
+    pub listening: Vec<(&'static str, SocketAddr)>,
+    /// Entries of the session table, and how many fit.
+    pub sessions: Option<(u64, u64)>,
+}
+
+/// An nft table that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ForeignTable {
+    /// `FAMILY NAME`.
+    pub name: String,
+    /// Chains of it.
+    pub chains: Vec<ForeignChain>,
+    /// Devices whose sessions it takes past the hooks.
+    pub offloaded: Vec<IfName>,
+    /// Rules that write a mark.
+    pub marks: Vec<MarkChange>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ForeignChain {
+    /// Its name.
+    pub name: String,
+    /// It sees what passes through, and drops what it does not accept.
+    pub closes_forward: bool,
+}
+
+/// A rule that writes a mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MarkChange {
+    /// The chain that it is in.
+    pub chain: String,
+    /// The mark of the connection, not of the packet.
+    pub connection: bool,
+    /// The bits that may get another value.
+    pub bits: u32,
+}
