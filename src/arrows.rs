@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("profile", &["model"]),
     ("steering", &["model"]),
     ("kstate", &["model"]),
+    ("health", &["model"]),
     ("plan", &["model", "steering", "kstate"]),
     ("kernel", &["model", "kstate"]),
     ("doctor", &["model", "profile", "kstate"]),
@@ -27,7 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without effects, and what they must not name (tests may read files).
-const PURE: [&str; 6] = ["model", "profile", "steering", "kstate", "plan", "doctor"];
+const PURE: [&str; 7] =
+    ["model", "profile", "steering", "kstate", "health", "plan", "doctor"];
 const EFFECTS: [&str; 8] = [
     "tokio",
     "std::fs",

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod daemon;
 pub mod doctor;
+pub mod health;
 pub mod kernel;
 pub mod kstate;
 pub mod lab;

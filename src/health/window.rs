@@ -1,0 +1,122 @@
+//! The last outcomes of a member, and the figures that follow from them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// How many outcomes count.
+const SIZE: usize = 20;
+
+/// What came of asking one target once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The right answer, after this time.
+    Reply(Duration),
+    /// No answer in time.
+    Lost,
+    /// An answer that is wrong (a redirect, another body), or an error; why.
+    Wrong(String),
+}
+
+/// The last 20 outcomes, over all targets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Window {
+    outcomes: VecDeque<Option<Sample>>,
+    last: BTreeMap<usize, Duration>,
+}
+
+/// One reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sample {
+    rtt: Duration,
+    /// The difference to the reply before of the same target.
+    change: Option<Duration>,
+}
+
+/// What the window says. What was never measured is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Figures {
+    /// Share of outcomes that are no reply, from 0 to 1.
+    pub loss: Option<f64>,
+    /// Mean round-trip time.
+    pub rtt: Option<Duration>,
+    /// Mean difference of successive round-trip times of one target.
+    pub jitter: Option<Duration>,
+}
+
+impl Window {
+    /// Takes in what came of asking a target.
+    pub fn push(&mut self, target: usize, outcome: &Outcome) {
+        let sample = match outcome {
+            Outcome::Reply(rtt) => {
+                let change = self.last.insert(target, *rtt).map(|last| last.abs_diff(*rtt));
+                Some(Sample { rtt: *rtt, change })
+            }
+            Outcome::Lost | Outcome::Wrong(_) => None,
+        };
+        if self.outcomes.len() == SIZE {
+            self.outcomes.pop_front();
+        }
+        self.outcomes.push_back(sample);
+    }
+
+    /// What it says now.
+    pub fn figures(&self) -> Figures {
+        let replies = || self.outcomes.iter().flatten();
+        let count = self.outcomes.len();
+        let lost = count - replies().count();
+        Figures {
+            loss: (count > 0).then(|| lost as f64 / count as f64),
+            rtt: mean(replies().map(|sample| sample.rtt)),
+            jitter: mean(replies().filter_map(|sample| sample.change)),
+        }
+    }
+
+    /// Lost outcomes as a share of a full window: one loss at the start is not all that there is.
+    pub(super) fn loss_of_full(&self) -> f64 {
+        self.outcomes.iter().filter(|sample| sample.is_none()).count() as f64 / SIZE as f64
+    }
+}
+
+fn mean(times: impl Iterator<Item = Duration>) -> Option<Duration> {
+    let (sum, count) = times.fold((Duration::ZERO, 0), |(sum, count), time| (sum + time, count + 1));
+    (count > 0).then(|| sum / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Figures, Outcome, Window};
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    #[test]
+    fn nothing_is_known_of_a_member_that_was_never_asked() {
+        assert_eq!(Window::default().figures(), Figures::default());
+    }
+
+    #[test]
+    fn figures_are_of_the_last_twenty() {
+        let mut window = Window::default();
+        for _ in 0..30 {
+            window.push(0, &Outcome::Lost);
+        }
+        assert_eq!(window.figures(), Figures { loss: Some(1.0), rtt: None, jitter: None });
+        for _ in 0..15 {
+            window.push(0, &Outcome::Reply(ms(10)));
+        }
+        let figures = window.figures();
+        assert_eq!((figures.loss, figures.rtt), (Some(0.25), Some(ms(10))));
+    }
+
+    #[test]
+    fn jitter_is_between_replies_of_one_target() {
+        let mut window = Window::default();
+        for (target, rtt) in [(0, 10), (1, 100), (0, 12), (1, 104)] {
+            window.push(target, &Outcome::Reply(ms(rtt)));
+        }
+        assert_eq!(window.figures().jitter, Some(ms(3)));
+    }
+}
