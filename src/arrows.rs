@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("daemon", &["model", "profile", "steering", "kstate", "plan", "kernel", "clock"]),
     ("api", &["model", "plan", "daemon"]),
     ("lab", &["model", "profile"]),
+    ("hostile", &["model", "profile", "kstate", "plan", "kernel", "daemon", "api", "cli"]),
     (
         "cli",
         &[

@@ -8,6 +8,8 @@ pub mod clock;
 pub mod daemon;
 pub mod doctor;
 pub mod health;
+#[doc(hidden)]
+pub mod hostile;
 pub mod kernel;
 pub mod kstate;
 pub mod lab;

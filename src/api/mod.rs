@@ -4,6 +4,8 @@
 
 mod client;
 mod explain;
+#[doc(hidden)]
+pub mod hostile;
 mod server;
 
 pub use client::{Client, ClientError};

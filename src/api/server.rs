@@ -47,7 +47,18 @@ pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<SocketFile> {
     }
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-    let router = Router::new()
+    let router = router(engine);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!("the API ended: {error}");
+        }
+    });
+    Ok(SocketFile(path))
+}
+
+/// What is at which path.
+pub(super) fn router(engine: Engine) -> Router {
+    Router::new()
         .route("/v1/status", get(status))
         .route("/v1/uplinks", get(uplinks))
         .route("/v1/policies", get(policies))
@@ -58,13 +69,7 @@ pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<SocketFile> {
         .method_not_allowed_fallback(|| async {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
         })
-        .with_state(engine);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!("the API ended: {error}");
-        }
-    });
-    Ok(SocketFile(path))
+        .with_state(engine)
 }
 
 /// Asks the engine; its end is the caller's.

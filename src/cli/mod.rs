@@ -15,6 +15,8 @@ mod table;
 use std::process::ExitCode;
 
 pub use arguments::Arguments;
+#[doc(hidden)]
+pub use show::show_any;
 
 use arguments::Command;
 

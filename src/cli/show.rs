@@ -85,6 +85,13 @@ pub(super) fn bindings(answer: &Value) -> String {
     table(&rows)
 }
 
+/// Every view of one answer, whatever it is: for [`crate::hostile`].
+pub fn show_any(answer: &[u8]) {
+    if let Ok(answer) = serde_json::from_slice::<Value>(answer) {
+        let _ = (status(&answer), uplinks(&answer), policies(&answer), bindings(&answer));
+    }
+}
+
 fn entries<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
     answer[key].as_object().into_iter().flat_map(Map::iter)
 }

@@ -41,6 +41,8 @@ pub use reconcile::{Round, observe_for};
 pub use report::{Failure, Measures, Report};
 pub use requests::{Binding, Refusal, Request};
 pub use run::{Options, RunError, run};
+#[doc(hidden)]
+pub use state::decode_state;
 pub use state::{StateDir, StateError};
 pub use status::{PolicyStatus, Status, UplinkStatus};
 pub use takedown::{TakedownError, take_down};

@@ -66,6 +66,15 @@ fn read(path: &Path) -> Result<Found, StateError> {
     }
 }
 
+/// The numbers in what one file holds: for [`crate::hostile`].
+pub fn decode_state(bytes: &[u8]) -> Option<Remembered> {
+    let kept: Kept = serde_json::from_slice(bytes).ok()?;
+    let state = StateDir { folder: PathBuf::new(), kept, damaged: false };
+    let _ = (state.ranges(), state.former_settings());
+    serde_json::to_vec(&state.kept).ok()?;
+    Some(state.kept.ids)
+}
+
 /// The state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {path}: {source}")]

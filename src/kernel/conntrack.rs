@@ -127,6 +127,14 @@ impl Conntrack {
     }
 }
 
+/// Takes a message for a session: whatever the bytes, it comes back. What can be read can be
+/// written, too.
+pub(super) fn decode_any(body: &[u8]) {
+    if let Some(session) = decode::session(body) {
+        decode::write_identity(&mut message(GET, 0), &session);
+    }
+}
+
 fn message(kind: u16, family: u8) -> Message {
     let mut message = Message::new(CONNTRACK << 8 | kind, 0);
     message.raw(&nfnl::header(family, 0));

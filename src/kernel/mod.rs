@@ -17,6 +17,8 @@ mod error;
 mod fake;
 mod features;
 mod host;
+#[doc(hidden)]
+pub mod hostile;
 mod nfnl;
 mod nft_element;
 mod nft_read;

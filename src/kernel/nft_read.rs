@@ -61,21 +61,19 @@ fn failed(what: impl Into<String>) -> impl FnOnce(NetlinkError) -> KernelError {
 
 /// The number of the last transaction.
 pub(super) fn generation(channel: &mut Channel) -> Result<u32, KernelError> {
-    let decode =
-        |body: &[u8]| attribute(body.get(HEADER_LEN..)?, attr::GENERATION_ID).and_then(u32_be);
     channel
-        .get(nft_message(kind::GET_GENERATION, 0), |r| decode(r.body))
+        .get(nft_message(kind::GET_GENERATION, 0), |r| decode_generation(r.body))
         .map(Option::unwrap_or_default)
         .map_err(failed("generation"))
 }
 
+fn decode_generation(body: &[u8]) -> Option<u32> {
+    attribute(body.get(HEADER_LEN..)?, attr::GENERATION_ID).and_then(u32_be)
+}
+
 fn tables(channel: &mut Channel) -> Result<NftView, KernelError> {
-    let decode = |body: &[u8]| {
-        let name = attribute(body.get(HEADER_LEN..)?, attr::TABLE_NAME).map(text)?;
-        Some((*body.first()?, name))
-    };
-    let tables =
-        channel.dump(&nft_message(kind::GET_TABLE, 0), decode).map_err(failed("tables"))?;
+    let request = nft_message(kind::GET_TABLE, 0);
+    let tables = channel.dump(&request, decode_table).map_err(failed("tables"))?;
     let mut view = NftView::default();
     for (family, name) in tables {
         if family == FAMILY_INET && name == TABLE_NAME {
@@ -85,6 +83,12 @@ fn tables(channel: &mut Channel) -> Result<NftView, KernelError> {
         }
     }
     Ok(view)
+}
+
+/// Family and name.
+fn decode_table(body: &[u8]) -> Option<(u8, String)> {
+    let name = attribute(body.get(HEADER_LEN..)?, attr::TABLE_NAME).map(text)?;
+    Some((*body.first()?, name))
 }
 
 /// `NFPROTO_*`, as nft writes them.
@@ -140,43 +144,55 @@ fn of_our_table(kind: u16, table: u16) -> Message {
 }
 
 fn chains(channel: &mut Channel) -> Result<BTreeMap<String, Chain>, KernelError> {
-    let decode = |body: &[u8]| {
-        let body = ours(body, attr::CHAIN_TABLE)?;
-        let flags = attribute(body, attr::CHAIN_FLAGS).and_then(u32_be);
-        let name = attribute(body, attr::CHAIN_NAME).map(text)?;
-        let userdata = attribute(body, attr::CHAIN_USERDATA);
-        let chain = Chain { declaration: declared(userdata, COMMENT), rules: Vec::new() };
-        (flags.unwrap_or(0) & CHAIN_BINDING == 0).then_some((name, chain))
-    };
     let request = of_our_table(kind::GET_CHAIN, attr::CHAIN_TABLE);
-    let chains = channel.dump(&request, decode).map_err(failed("chains"))?;
+    let chains = channel.dump(&request, decode_chain).map_err(failed("chains"))?;
     Ok(chains.into_iter().collect())
 }
 
+fn decode_chain(body: &[u8]) -> Option<(String, Chain)> {
+    let body = ours(body, attr::CHAIN_TABLE)?;
+    let flags = attribute(body, attr::CHAIN_FLAGS).and_then(u32_be);
+    let name = attribute(body, attr::CHAIN_NAME).map(text)?;
+    let userdata = attribute(body, attr::CHAIN_USERDATA);
+    let chain = Chain { declaration: declared(userdata, COMMENT), rules: Vec::new() };
+    (flags.unwrap_or(0) & CHAIN_BINDING == 0).then_some((name, chain))
+}
+
 fn rules(channel: &mut Channel) -> Result<Vec<(String, Declared)>, KernelError> {
-    let decode = |body: &[u8]| {
-        let body = ours(body, attr::RULE_TABLE)?;
-        let chain = attribute(body, attr::RULE_CHAIN).map(text)?;
-        Some((chain, declared(attribute(body, attr::RULE_USERDATA), COMMENT)))
-    };
-    channel.dump(&of_our_table(kind::GET_RULE, attr::RULE_TABLE), decode).map_err(failed("rules"))
+    let request = of_our_table(kind::GET_RULE, attr::RULE_TABLE);
+    channel.dump(&request, decode_rule).map_err(failed("rules"))
+}
+
+/// Its chain, and what it was made from.
+fn decode_rule(body: &[u8]) -> Option<(String, Declared)> {
+    let body = ours(body, attr::RULE_TABLE)?;
+    let chain = attribute(body, attr::RULE_CHAIN).map(text)?;
+    Some((chain, declared(attribute(body, attr::RULE_USERDATA), COMMENT)))
 }
 
 /// Name, flags, number of elements (since Linux 6.16), declaration.
 type SetHeader = (String, u32, Option<u32>, Declared);
 
 fn sets(channel: &mut Channel) -> Result<Vec<SetHeader>, KernelError> {
-    let decode = |body: &[u8]| {
-        let body = ours(body, attr::SET_TABLE)?;
-        let number = |wanted| attribute(body, wanted).and_then(u32_be);
-        let flags = number(attr::SET_FLAGS).unwrap_or(0);
-        let name = attribute(body, attr::SET_NAME).map(text)?;
-        let userdata = attribute(body, attr::SET_USERDATA);
-        let declaration = declared(userdata, SET_COMMENT);
-        let header = (name, flags, number(attr::SET_COUNT), declaration);
-        (flags & SET_ANONYMOUS == 0).then_some(header)
-    };
-    channel.dump(&of_our_table(kind::GET_SET, attr::SET_TABLE), decode).map_err(failed("sets"))
+    let request = of_our_table(kind::GET_SET, attr::SET_TABLE);
+    channel.dump(&request, decode_set).map_err(failed("sets"))
+}
+
+fn decode_set(body: &[u8]) -> Option<SetHeader> {
+    let body = ours(body, attr::SET_TABLE)?;
+    let number = |wanted| attribute(body, wanted).and_then(u32_be);
+    let flags = number(attr::SET_FLAGS).unwrap_or(0);
+    let name = attribute(body, attr::SET_NAME).map(text)?;
+    let declaration = declared(attribute(body, attr::SET_USERDATA), SET_COMMENT);
+    let header = (name, flags, number(attr::SET_COUNT), declaration);
+    (flags & SET_ANONYMOUS == 0).then_some(header)
+}
+
+/// Takes a message for each kind of object in turn: whatever the bytes, it comes back.
+pub(super) fn decode_any(body: &[u8]) {
+    let _ = (decode_generation(body), decode_table(body), decode_chain(body));
+    let _ = (decode_rule(body), decode_set(body));
+    let _ = body.get(HEADER_LEN..).map(decode_list);
 }
 
 /// All elements of one set.

@@ -256,7 +256,7 @@ fn converse(child: &mut Child, script: String) -> Option<String> {
 }
 
 /// nft begins a complaint with `/dev/stdin:LINE:COLUMN-COLUMN: Error: TEXT`.
-fn refusal(lines: &[String], said: &str) -> KernelError {
+pub(super) fn refusal(lines: &[String], said: &str) -> KernelError {
     let first = said.lines().next().unwrap_or_default().trim();
     let mut parts = first.splitn(4, ':');
     let number = parts.nth(1).and_then(|n| n.parse::<usize>().ok());

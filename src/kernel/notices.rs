@@ -205,6 +205,11 @@ fn decode_nft(message: &Received<'_>) -> Option<Notice> {
     })
 }
 
+/// Takes a message for a notice of either kind: whatever the bytes, it comes back.
+pub(super) fn decode_any(message: &Received<'_>) {
+    let _ = (decode_route(message), decode_nft(message));
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Notice, decode_nft, wire};

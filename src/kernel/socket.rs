@@ -224,7 +224,7 @@ fn is_error(received: &Received<'_>) -> bool {
 }
 
 /// `NLMSG_ERROR` and `NLMSG_DONE` carry a negative error number, or 0 for success.
-fn refusal(received: &Received<'_>) -> Result<(), NetlinkError> {
+pub(super) fn refusal(received: &Received<'_>) -> Result<(), NetlinkError> {
     let code = wire::u32_ne(received.body).map_or(0, u32::cast_signed);
     if code == 0 {
         return Ok(());

@@ -60,11 +60,9 @@ impl Rtnl {
     /// Every address of a known device.
     pub(super) fn addresses(&mut self, names: &Names) -> Result<Vec<Address>, KernelError> {
         let request = Message::new(libc::RTM_GETADDR, 0).body(&AddressMessage::default());
-        let decode = |body: &[u8]| {
-            let message = readable("address", AddressMessage::parse(body))?;
-            address::decode(&message, names)
-        };
-        self.channel.dump(&request, decode).map_err(KernelError::ReadAddresses)
+        self.channel
+            .dump(&request, |body| decode_address(body, names))
+            .map_err(KernelError::ReadAddresses)
     }
 
     /// Every route of one family, but those of the table `local` and cached ones.
@@ -74,10 +72,7 @@ impl Rtnl {
         names: &Names,
     ) -> Result<Vec<Route>, KernelError> {
         let request = route::request(family, None);
-        let decode = |body: &[u8]| {
-            let message = readable("route", RouteMessage::parse(body))?;
-            Some(route::decode(&message, names))
-        };
+        let decode = |body: &[u8]| decode_route(body, names);
         if_family_exists(self.channel.dump(&request, decode))
             .map(|routes| routes.into_iter().flatten().collect())
             .map_err(|source| KernelError::ReadRoutes { family, source })
@@ -94,8 +89,7 @@ impl Rtnl {
         let mut message = RuleMessage::default();
         message.header = RuleHeader { family: address_family(family), ..RuleHeader::default() };
         let request = Message::new(libc::RTM_GETRULE, 0).body(&message);
-        let decode = |body: &[u8]| rule::decode(&readable("rule", RuleMessage::parse(body))?);
-        if_family_exists(self.channel.dump(&request, decode))
+        if_family_exists(self.channel.dump(&request, decode_rule))
             .map_err(|source| KernelError::ReadRules { family, source })
     }
 
@@ -155,10 +149,7 @@ impl Rtnl {
         {
             names.insert(index, device.clone());
         }
-        let decode = |body: &[u8]| {
-            let message = readable("route", RouteMessage::parse(body))?;
-            Some(route::decode(&message, &names))
-        };
+        let decode = |body: &[u8]| decode_route(body, &names);
         let request = route::request(route.family(), Some(route.table));
         let found = match self.channel.dump(&request, decode) {
             // No such table yet.
@@ -195,6 +186,29 @@ impl Rtnl {
                 .map_err(|source| KernelError::DeleteRule { rule: Box::new(rule.clone()), source }),
         }
     }
+}
+
+fn decode_address(body: &[u8], names: &Names) -> Option<Address> {
+    address::decode(&readable("address", AddressMessage::parse(body))?, names)
+}
+
+fn decode_route(body: &[u8], names: &Names) -> Option<Vec<Route>> {
+    Some(route::decode(&readable("route", RouteMessage::parse(body))?, names))
+}
+
+fn decode_rule(body: &[u8]) -> Option<Rule> {
+    rule::decode(&readable("rule", RuleMessage::parse(body))?)
+}
+
+/// Takes a message for each kind of object in turn: whatever the bytes, it comes back. What can be
+/// read can be written, too.
+pub(super) fn decode_any(body: &[u8]) {
+    let names: Names = IfName::new("wan0").map(|name| (3, name)).into_iter().collect();
+    let _ = (link::decode(body), decode_address(body, &names));
+    for route in decode_route(body, &names).into_iter().flatten() {
+        let _ = route::encode(&Route { device: None, ..route });
+    }
+    let _ = decode_rule(body).map(|rule| rule::encode(&rule));
 }
 
 /// Why a route could not be added.
