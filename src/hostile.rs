@@ -81,7 +81,10 @@ fn host(site: &Site) -> Snapshot {
         };
         seen.facts.links.insert(device.clone(), link);
         let low = (number % 250) as u8;
-        let ours = [IpAddr::from([203, 0, 113, low]), [0x2001, 0xdb8, 0, 0, 0, 0, 0, number as u16].into()];
+        let ours = [
+            IpAddr::from([203, 0, 113, low]),
+            [0x2001, 0xdb8, 0, 0, 0, 0, 0, number as u16].into(),
+        ];
         let hops = [IpAddr::from([203, 0, 113, 254]), [0xfe80, 0, 0, 0, 0, 0, 0, 1].into()];
         seen.facts.addresses.extend(ours.map(|ours| Address {
             device: device.clone(),

@@ -20,7 +20,11 @@ pub(super) fn status(status: &Value) -> String {
     for missing in kernel["missing"].as_array().into_iter().flatten().take(5) {
         head.push_str(&format!("\n  not in force: {}", text(missing)));
     }
-    format!("{head}\n\n{}\n{}", uplinks(status), policies(status))
+    head.push('\n');
+    for warning in status["warnings"].as_array().into_iter().flatten() {
+        head.push_str(&wrap(&format!("warning: {}", text(warning))));
+    }
+    format!("{head}\n{}\n{}", uplinks(status), policies(status))
 }
 
 /// Uplinks, each with its name and health on one line.

@@ -56,9 +56,12 @@ impl Round {
             drift: Vec::new(),
             mended: Mended::default(),
             failure: None,
+            state_dir: None,
             took: std::time::Duration::ZERO,
         };
         let in_force = self.passes(kernel, state, &mut report);
+        state.save();
+        report.state_dir = state.trouble().map(str::to_owned);
         report.took = started.elapsed();
         (report, in_force)
     }
@@ -150,10 +153,8 @@ fn apply(
 ) -> Result<(), String> {
     let mut first = Ok(());
     if changes.steps.iter().any(|step| matches!(step, Step::SetSysctl(..))) {
-        // Without a record, `down` could not restore: say so, but do not leave the site without routing.
-        if let Err(error) = state.record_settings(&seen.ours.sysctls) {
-            tracing::warn!("former kernel settings are not recorded: {error}");
-        }
+        // Without a record `down` could not restore, but that must not leave the site without routing.
+        state.record_settings(&seen.ours.sysctls);
     }
     for step in &changes.steps {
         if let Err(error) = kernel.apply(step) {

@@ -73,8 +73,6 @@ impl Worker {
     fn keep(&mut self, layout: &Layout) {
         let mut ids = self.state.remembered().clone();
         ids.learn(&layout.ids);
-        if let Err(error) = self.state.keep(ids, layout.site.routing) {
-            tracing::warn!("ids are remembered by the kernel alone until this is mended: {error}");
-        }
+        self.state.keep(ids, layout.site.routing);
     }
 }

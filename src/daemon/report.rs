@@ -28,6 +28,8 @@ pub struct Report {
     pub mended: Mended,
     /// What did not work.
     pub failure: Option<Failure>,
+    /// Why the state directory cannot be used; nothing of the kernel's state depends on it.
+    pub state_dir: Option<String>,
     /// How long it took.
     pub took: Duration,
 }

@@ -13,7 +13,7 @@ use super::main_task::{MainTask, Workers};
 use super::reader::Reader;
 use super::reconciler::Reconciler;
 use super::requests::Request;
-use super::state::{StateDir, StateError};
+use super::state::StateDir;
 use super::sweeper::Sweeper;
 use crate::kernel::{self, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::kstate::{Rule, Step};
@@ -36,9 +36,6 @@ pub enum RunError {
     /// The profile.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The state directory.
-    #[error(transparent)]
-    State(#[from] StateError),
     /// The host cannot do what we need.
     #[error("{}", .0.join("\n"))]
     Host(Vec<String>),
@@ -74,7 +71,7 @@ pub async fn run<Open>(
     kernel::probe_features().map_err(RunError::Host)?;
     let held = Exclusive::take().map_err(|e| RunError::System("take the lock", e))?;
     let _held = held.ok_or(RunError::Running)?;
-    let mut state = StateDir::open(&options.state_dir)?;
+    let mut state = StateDir::open(&options.state_dir);
     let notices = Notices::open()?;
     let routing = site.routing;
     let ranges =
@@ -90,9 +87,7 @@ pub async fn run<Open>(
     let layout = Arc::new(Layout::new(site, &known));
     let mut ids = state.remembered().clone();
     ids.learn(&layout.ids);
-    if let Err(error) = state.keep(ids, routing) {
-        tracing::warn!("ids are remembered by the kernel alone: {error}");
-    }
+    state.keep(ids, routing);
     let (reconciler, reports) =
         Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
     let (sweeper, mended) =

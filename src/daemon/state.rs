@@ -3,6 +3,10 @@
 //! One file, `state.json`, replaced atomically, and a second one with the same content: file systems
 //! that reorder writes tear files when power is lost. A torn one is replaced with a warning. If both
 //! are, ids are still in the kernel; only the former kernel settings are lost.
+//!
+//! A directory that cannot be written (a full disk, a read-only file system) is no reason not to
+//! route: this process remembers, says once what is at stake, and tries again at every round
+//! ([`StateDir::save`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,6 +34,18 @@ struct Kept {
     first_table: Option<u32>,
 }
 
+impl Kept {
+    /// Adds what was found later: of settings the older record counts, of numbers the newer one.
+    fn add(&mut self, found: Kept) {
+        let mut ids = found.ids;
+        ids.merge(std::mem::take(&mut self.ids));
+        self.ids = ids;
+        self.former_settings.extend(found.former_settings);
+        self.first_priority = self.first_priority.or(found.first_priority);
+        self.first_table = self.first_table.or(found.first_table);
+    }
+}
+
 /// Both hold the same; the first that can be read counts.
 const FILES: [&str; 2] = ["state.json", "state-copy.json"];
 
@@ -38,8 +54,12 @@ const FILES: [&str; 2] = ["state.json", "state-copy.json"];
 pub struct StateDir {
     folder: PathBuf,
     kept: Kept,
-    /// One of the files is not as it should be.
-    damaged: bool,
+    /// The files are not as they should be.
+    stale: bool,
+    /// They could not be read: what they hold is not in `kept`.
+    unread: bool,
+    /// What was said last of why they cannot be used.
+    told: Option<String>,
 }
 
 /// What one file holds.
@@ -66,10 +86,26 @@ fn read(path: &Path) -> Result<Found, StateError> {
     }
 }
 
+/// What both hold together, and whether one of them is not as it should be.
+fn read_both(folder: &Path) -> Result<(Kept, bool), StateError> {
+    let [first, copy] = FILES.map(|file| read(&folder.join(file)));
+    Ok(match (first?, copy?) {
+        (Found::Whole(kept), Found::Whole(_)) => (*kept, false),
+        (Found::Whole(kept), _) | (_, Found::Whole(kept)) => (*kept, true),
+        (Found::Nothing, Found::Nothing) => (Kept::default(), false),
+        (Found::Damaged, _) | (_, Found::Damaged) => {
+            tracing::warn!(
+                "kernel settings from before homing are forgotten: `down` cannot restore them"
+            );
+            (Kept::default(), true)
+        }
+    })
+}
+
 /// The numbers in what one file holds: for [`crate::hostile`].
 pub fn decode_state(bytes: &[u8]) -> Option<Remembered> {
     let kept: Kept = serde_json::from_slice(bytes).ok()?;
-    let state = StateDir { folder: PathBuf::new(), kept, damaged: false };
+    let state = StateDir::of(Path::new(""), kept);
     let _ = (state.ranges(), state.former_settings());
     serde_json::to_vec(&state.kept).ok()?;
     Some(state.kept.ids)
@@ -85,14 +121,15 @@ pub struct StateError {
 }
 
 impl StateDir {
-    /// Opens the directory, making it if need be.
-    ///
-    /// # Errors
-    /// When it cannot be made or read.
-    pub fn open(folder: &Path) -> Result<StateDir, StateError> {
-        let error = |operation, source| StateError { operation, path: folder.to_owned(), source };
-        fs::create_dir_all(folder).map_err(|source| error("make", source))?;
-        StateDir::open_existing(folder)
+    /// Opens the directory for a process that must go on whatever it is like. One that cannot be
+    /// read is told of, and looked at again by [`StateDir::save`].
+    pub fn open(folder: &Path) -> StateDir {
+        StateDir::open_existing(folder).unwrap_or_else(|error| {
+            let mut state = StateDir::of(folder, Kept::default());
+            (state.stale, state.unread) = (true, true);
+            state.tell(&error);
+            state
+        })
     }
 
     /// Opens the directory; one that does not exist is like an empty one.
@@ -100,19 +137,12 @@ impl StateDir {
     /// # Errors
     /// When it cannot be read.
     pub fn open_existing(folder: &Path) -> Result<StateDir, StateError> {
-        let [first, copy] = FILES.map(|file| read(&folder.join(file)));
-        let (kept, damaged) = match (first?, copy?) {
-            (Found::Whole(kept), Found::Whole(_)) => (*kept, false),
-            (Found::Whole(kept), _) | (_, Found::Whole(kept)) => (*kept, true),
-            (Found::Nothing, Found::Nothing) => (Kept::default(), false),
-            (Found::Damaged, _) | (_, Found::Damaged) => {
-                tracing::warn!(
-                    "kernel settings from before homing are forgotten: `down` cannot restore them"
-                );
-                (Kept::default(), true)
-            }
-        };
-        Ok(StateDir { folder: folder.to_owned(), kept, damaged })
+        let (kept, stale) = read_both(folder)?;
+        Ok(StateDir { stale, ..StateDir::of(folder, kept) })
+    }
+
+    fn of(folder: &Path, kept: Kept) -> StateDir {
+        StateDir { folder: folder.to_owned(), kept, stale: false, unread: false, told: None }
     }
 
     /// The numbers given so far.
@@ -130,36 +160,34 @@ impl StateDir {
     }
 
     /// Keeps numbers and ranges.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn keep(&mut self, ids: Remembered, routing: Routing) -> Result<(), StateError> {
+    pub fn keep(&mut self, ids: Remembered, routing: Routing) {
         let first_priority = Some(routing.first_priority);
         let first_table = Some(routing.first_table);
-        self.update(|kept| *kept = Kept { ids, first_priority, first_table, ..kept.clone() })
+        self.change(|kept| *kept = Kept { ids, first_priority, first_table, ..kept.clone() });
+        self.save();
     }
 
     /// Records settings as they are before we change them; what is recorded already stays.
     ///
     /// Forwarding of single devices is recorded the first time alone: a device that comes later
     /// has inherited our own value.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn record_settings(&mut self, now: &BTreeMap<SysctlKey, String>) -> Result<(), StateError> {
+    pub fn record_settings(&mut self, now: &BTreeMap<SysctlKey, String>) {
         let first = self.kept.former_settings.is_empty();
-        self.update(|kept| {
+        self.change(|kept| {
             for (SysctlKey(key), value) in now {
                 if first || !key.ends_with("/forwarding") {
                     kept.former_settings.entry(key.clone()).or_insert_with(|| value.clone());
                 }
             }
-        })
+        });
+        self.save();
     }
 
-    /// The recorded settings.
+    /// The recorded settings. A key that leads out of `/proc/sys/net` is not one that we wrote.
     pub fn former_settings(&self) -> BTreeMap<SysctlKey, String> {
-        let settings = self.kept.former_settings.iter();
+        let inside =
+            |key: &str| key.starts_with("net/") && !key.split('/').any(|part| part == "..");
+        let settings = self.kept.former_settings.iter().filter(|(key, _)| inside(key));
         settings.map(|(key, value)| (SysctlKey(key.clone()), value.clone())).collect()
     }
 
@@ -168,31 +196,159 @@ impl StateDir {
     /// # Errors
     /// When that cannot be written.
     pub fn forget_settings(&mut self) -> Result<(), StateError> {
-        self.update(|kept| kept.former_settings.clear())
+        self.change(|kept| kept.former_settings.clear());
+        self.try_save()
     }
 
-    fn update(&mut self, change: impl FnOnce(&mut Kept)) -> Result<(), StateError> {
+    /// Writes what is not written yet. That it cannot be is said when the reason is a new one.
+    pub fn save(&mut self) {
+        match self.try_save() {
+            Err(error) => self.tell(&error),
+            Ok(()) if self.told.take().is_some() => {
+                tracing::info!("{} can be written again, and is", self.folder.display());
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Why the directory cannot be used, and what that means.
+    pub fn trouble(&self) -> Option<&str> {
+        self.told.as_deref()
+    }
+
+    fn tell(&mut self, error: &StateError) {
+        let trouble = format!(
+            "{error}; until that is mended, ids are remembered by the kernel alone, and kernel \
+             settings from before homing by this process alone: `down` could not restore them"
+        );
+        if self.told.as_ref() != Some(&trouble) {
+            tracing::warn!("{trouble}");
+        }
+        self.told = Some(trouble);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Kept)) {
         let before = self.kept.clone();
         change(&mut self.kept);
-        if before == self.kept && !self.damaged {
+        self.stale |= before != self.kept;
+    }
+
+    fn try_save(&mut self) -> Result<(), StateError> {
+        if self.unread {
+            let (found, _) = read_both(&self.folder)?;
+            self.kept.add(found);
+            self.unread = false;
+        }
+        if !self.stale {
             return Ok(());
         }
-        self.damaged = false;
+        let error = |operation, path, source| StateError { operation, path, source };
+        fs::create_dir_all(&self.folder).map_err(|e| error("make", self.folder.clone(), e))?;
         for file in FILES {
             let path = self.folder.join(file);
-            let written = self.write(&path);
-            written.map_err(|source| StateError { operation: "write", path, source })?;
+            self.write(&path).map_err(|source| error("write", path, source))?;
         }
+        self.stale = false;
         Ok(())
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
         let scratch = path.with_extension("new");
-        let mut file = fs::File::create(&scratch)?;
+        let written = self.fill(&scratch).and_then(|()| fs::rename(&scratch, path));
+        if written.is_err() {
+            // On a full disk half a file would only take the room of a whole one.
+            let _ = fs::remove_file(&scratch);
+        }
+        written?;
+        fs::File::open(&self.folder)?.sync_all()
+    }
+
+    fn fill(&self, scratch: &Path) -> io::Result<()> {
+        let mut file = fs::File::create(scratch)?;
         serde_json::to_writer_pretty(&mut file, &self.kept)?;
         file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&scratch, path)?;
-        fs::File::open(&self.folder)?.sync_all()
+        file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test says what it expects
+
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A place of its own, gone afterwards.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new(name: &str) -> Place {
+            let place = std::env::temp_dir().join(format!("homing-{name}-{}", std::process::id()));
+            let _ = fs::remove_file(&place);
+            let _ = fs::remove_dir_all(&place);
+            Place(place)
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn numbers(uplinks: &[(&str, u8)]) -> Remembered {
+        let uplinks = uplinks.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
+        Remembered { uplinks, ..Remembered::default() }
+    }
+
+    fn settings(value: &str) -> BTreeMap<SysctlKey, String> {
+        [(SysctlKey("net/ipv4/ip_forward".to_owned()), value.to_owned())].into()
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_it_can_be() {
+        let place = Place::new("full");
+        // A file in the place of the directory: nothing can be read or written below it.
+        fs::write(&place.0, "").unwrap();
+        let mut state = StateDir::open(&place.0);
+        assert!(state.trouble().is_some());
+        state.keep(numbers(&[("fiber", 7)]), Routing::default());
+        state.record_settings(&settings("0"));
+        assert!(state.trouble().unwrap().contains("`down` could not restore"));
+        fs::remove_file(&place.0).unwrap();
+        state.save();
+        assert_eq!(state.trouble(), None);
+        let again = StateDir::open_existing(&place.0).unwrap();
+        assert_eq!(*again.remembered(), numbers(&[("fiber", 7)]));
+        assert_eq!(again.former_settings(), settings("0"));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_overwritten() {
+        let (place, aside) = (Place::new("away"), Place::new("aside"));
+        let mut before = StateDir::open(&place.0);
+        before.keep(numbers(&[("fiber", 7), ("gone", 9)]), Routing::default());
+        before.record_settings(&settings("0"));
+        fs::rename(&place.0, &aside.0).unwrap();
+        fs::write(&place.0, "").unwrap();
+        let mut state = StateDir::open(&place.0);
+        state.keep(numbers(&[("fiber", 8)]), Routing::default());
+        // By now it is our own value.
+        state.record_settings(&settings("1"));
+        fs::remove_file(&place.0).unwrap();
+        fs::rename(&aside.0, &place.0).unwrap();
+        state.save();
+        let again = StateDir::open_existing(&place.0).unwrap();
+        assert_eq!(*again.remembered(), numbers(&[("fiber", 8), ("gone", 9)]));
+        assert_eq!(again.former_settings(), settings("0"));
+    }
+
+    #[test]
+    fn settings_outside_the_network_are_not_restored() {
+        let text = r#"{ "former_settings": { "kernel/core_pattern": "x", "net/../kernel/y": "x",
+            "net/ipv4/ip_forward": "0" } }"#;
+        let state = StateDir::of(Path::new(""), serde_json::from_str(text).unwrap());
+        assert_eq!(state.former_settings(), settings("0"));
     }
 }

@@ -26,6 +26,8 @@ pub struct Status {
     pub since: String,
     /// How the kernel's state is.
     pub kernel: KernelStatus,
+    /// What is wrong but keeps no packet from its way, in plain words.
+    pub warnings: Vec<String>,
     /// By name.
     pub uplinks: BTreeMap<String, UplinkStatus>,
     /// By name, the implied one too.
@@ -181,6 +183,7 @@ pub(super) fn build_status(
         generation: background.generation,
         since: clock::rfc3339(background.since),
         kernel: kernel_status(report, background),
+        warnings: report.and_then(|report| report.state_dir.clone()).into_iter().collect(),
         uplinks: uplinks.collect(),
         policies: policies.collect(),
         services: BTreeMap::new(),
