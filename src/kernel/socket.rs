@@ -234,7 +234,8 @@ pub(super) fn refusal(received: &Received<'_>) -> Result<(), NetlinkError> {
     let has_text = received.flags & libc::NLM_F_ACK_TLVS as u16 != 0;
     let tail = received.body.get(skip..).filter(|_| has_text);
     Err(NetlinkError::Refused {
-        errno: nix::errno::Errno::from_raw(-code),
+        // Whatever it is: of the lowest number there is no negative.
+        errno: nix::errno::Errno::from_raw(code.wrapping_neg()),
         text: tail.and_then(|tail| wire::attribute(tail, EXT_ACK_MESSAGE)).map(wire::text),
     })
 }

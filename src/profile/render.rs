@@ -1,5 +1,6 @@
 //! Findings for people: place, severity, message, the line with a caret, the hint.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::finding::Finding;
@@ -12,11 +13,15 @@ const WIDEST: usize = 100;
 
 /// Writes findings as `homing check` prints them: the first 100, then how many more.
 pub fn render(findings: &[Finding], file: &str, text: &str) -> String {
-    let all: Vec<&str> = lines(text).collect();
+    let told = findings.get(..MOST).unwrap_or(findings);
+    // Not all lines: four megabytes of line ends would take sixteen times that.
+    let wanted: BTreeSet<usize> = told.iter().map(|finding| finding.line).collect();
+    let numbered = (1..).zip(lines(text)).filter(|(number, _)| wanted.contains(number));
+    let shown: BTreeMap<usize, &str> = numbered.collect();
     let mut out = String::new();
-    for finding in findings.iter().take(MOST) {
+    for finding in told {
         // Writing to a string cannot fail.
-        let _ = one(&mut out, finding, file, &all);
+        let _ = one(&mut out, finding, file, shown.get(&finding.line).copied());
     }
     if let Some(more @ 1..) = findings.len().checked_sub(MOST) {
         let _ = writeln!(out, "… and {more} more");
@@ -24,14 +29,14 @@ pub fn render(findings: &[Finding], file: &str, text: &str) -> String {
     out
 }
 
-fn one(out: &mut String, finding: &Finding, file: &str, lines: &[&str]) -> std::fmt::Result {
+fn one(out: &mut String, finding: &Finding, file: &str, shown: Option<&str>) -> std::fmt::Result {
     let Finding { line, column, .. } = *finding;
     let severity = finding.severity.as_str();
     writeln!(out, "{file}:{line}:{column}: {severity}: {}", finding.message)?;
     if !finding.path.is_empty() {
         writeln!(out, "  at {}", finding.path)?;
     }
-    if let Some(shown) = line.checked_sub(1).and_then(|index| lines.get(index)) {
+    if let Some(shown) = shown {
         let (piece, caret) = window(shown, column);
         let number = line.to_string();
         let margin = " ".repeat(number.len());
