@@ -129,7 +129,7 @@ fn a_slow_or_unsteady_member_is_degraded_until_it_is_well_below() {
     for (rtts, name) in [([200, 200], "round-trip time"), ([10, 90], "jitter")] {
         let mut machine = Machine::new(terms());
         let now = Instant::now();
-        let mut answer = |machine: &mut Machine, rtt: u64| {
+        let answer = |machine: &mut Machine, rtt: u64| {
             machine.observe(0, &Outcome::Reply(Duration::from_millis(rtt)));
             machine.round(true, now);
         };
