@@ -30,8 +30,8 @@ pub struct Site {
     _servers: Servers,
     pub dir: PathBuf,
     daemon: Option<Child>,
-    /// Stands in the place of `nft` for homing alone.
-    nft: Option<PathBuf>,
+    /// What stands before `homing` on its command line.
+    before: Vec<String>,
 }
 
 /// What a command said.
@@ -86,7 +86,7 @@ impl Site {
             .expect("start the internet's servers");
         let dir = std::env::temp_dir().join(&stage.layout().prefix);
         fs::create_dir_all(&dir).expect("make a temporary directory");
-        Site { stage, family, _servers: servers, dir, daemon: None, nft: None }
+        Site { stage, family, _servers: servers, dir, daemon: None, before: Vec::new() }
     }
 
     pub fn router(&self) -> Namespace {
@@ -136,11 +136,28 @@ impl Site {
     }
 
     fn program(&self) -> Command {
-        let Some(nft) = &self.nft else { return Command::new(homing()) };
-        let script = "mount --bind \"$0\" \"$(readlink -f /usr/sbin/nft)\" && exec \"$@\"";
-        let mut program = Command::new("/usr/bin/unshare");
-        program.args(["--mount", "sh", "-c", script]).arg(nft).arg(homing());
+        let Some((first, rest)) = self.before.split_first() else {
+            return Command::new(homing());
+        };
+        let mut program = Command::new(first);
+        program.args(rest).arg(homing());
         program
+    }
+
+    /// From the next start on homing is started by this command.
+    pub fn run_by(&mut self, command: &[&str]) {
+        self.before = command.iter().map(|&word| word.to_owned()).collect();
+    }
+
+    /// From the next start on homing has mounts of its own, which this script makes; `$0` is `name`.
+    pub fn with_mounts(&mut self, script: &str, name: &str) {
+        let script = format!("{script} && exec \"$@\"");
+        self.run_by(&["/usr/bin/unshare", "--mount", "sh", "-c", &script, name]);
+    }
+
+    /// A file or directory as the process sees it, mounts and all.
+    pub fn seen_by_homing(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), self.path(name)))
     }
 
     /// From the next start on homing calls an `nft` that obeys [`Site::spoil_nft`].
@@ -152,7 +169,8 @@ impl Site {
         let file = self.dir.join("nft");
         fs::write(&file, script).expect("write a script");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("make it a program");
-        self.nft = Some(file);
+        let over = "mount --bind \"$0\" \"$(readlink -f /usr/sbin/nft)\"";
+        self.with_mounts(over, &file.display().to_string());
     }
 
     /// What that `nft` does before its work; nothing with `None`.
@@ -164,7 +182,8 @@ impl Site {
         }
     }
 
-    fn wait_ready(&mut self) {
+    /// Waits until it says that it is ready.
+    pub fn wait_ready(&mut self) {
         let last = until(
             PATIENCE,
             || (self.homing(&["status", "--json"]), self.running()),
