@@ -32,6 +32,8 @@ pub struct Site {
     daemon: Option<Child>,
     /// What stands before `homing` on its command line.
     before: Vec<String>,
+    /// The `homing` that is run.
+    pub program: String,
 }
 
 /// What a command said.
@@ -86,7 +88,15 @@ impl Site {
             .expect("start the internet's servers");
         let dir = std::env::temp_dir().join(&stage.layout().prefix);
         fs::create_dir_all(&dir).expect("make a temporary directory");
-        Site { stage, family, _servers: servers, dir, daemon: None, before: Vec::new() }
+        Site {
+            stage,
+            family,
+            _servers: servers,
+            dir,
+            daemon: None,
+            before: Vec::new(),
+            program: homing().to_owned(),
+        }
     }
 
     pub fn router(&self) -> Namespace {
@@ -137,10 +147,10 @@ impl Site {
 
     fn program(&self) -> Command {
         let Some((first, rest)) = self.before.split_first() else {
-            return Command::new(homing());
+            return Command::new(&self.program);
         };
         let mut program = Command::new(first);
-        program.args(rest).arg(homing());
+        program.args(rest).arg(&self.program);
         program
     }
 
