@@ -19,7 +19,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --
 
 say = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help deps build demo test fmt clippy unit doc netns bench clean
+.PHONY: help deps build demo test fmt clippy unit doc netns bench fuzz deny clean
 .NOTPARALLEL:
 
 help:
@@ -27,6 +27,8 @@ help:
 	@echo 'make test    everything that CI checks: format, lints, unit tests, docs, scenarios'
 	@echo 'make build   $(HOMING)'
 	@echo 'make bench   start to ready, and memory'
+	@echo 'make fuzz    mutated input for every decoder, SECONDS_EACH=300'
+	@echo 'make deny    licences, banned crates and sources of what homing is built from'
 	@echo 'make deps    install the system packages that these need'
 	@echo 'make clean   remove what was built'
 
@@ -84,6 +86,16 @@ netns: deps
 bench: build
 	$(call say,Start and memory)
 	benches/start.sh $(HOMING)
+
+fuzz: deps
+	$(call say,Mutated input; what is found lies in fuzz/artifacts)
+	fuzz/run.sh $(or $(SECONDS_EACH),300)
+
+# Not part of `make test`: to build the tool takes longer than all of that.
+deny:
+	$(call say,Licences, bans, sources)
+	@command -v cargo-deny > /dev/null || $(CARGO) install cargo-deny --locked
+	cargo-deny check licenses bans sources
 
 clean:
 	$(call say,Remove what was built)

@@ -137,20 +137,24 @@ fn two_hundred_and_fifty_four_policies(family: Family) {
             let port = 20_000 + number;
             let uplink = name(number % 3);
             text += &format!("  - {{ name: p{number}, match: {{ ports: [{port}] }}, ");
-            text +=
-                &format!("uplinks: [[{uplink}], [lte, cable]], persistence: {{ by: source }} }}\n");
+            text += &format!("uplinks: [[{uplink}]], persistence: {{ by: source }} }}\n");
         }
         profile(&format!("{text}  - {{ name: last, match: {{ ports: [80, 443] }}, {last} }}\n"))
     };
     start(&mut site, &policies("balance: round-robin"));
-    assert_eq!(site.status()["policies"].as_object().map(|p| p.len()), Some(ALL + 1));
+    assert_eq!(
+        site.status()["policies"].as_object().map(|p| p.len()),
+        Some(ALL + 1),
+        "with the implied one"
+    );
     let mut sessions = site.open_many(Protocol::Tcp, 0..12);
     for number in [1, 100, 253] {
         let port = (20_000 + number).to_string();
         let (from, to) = (site.host(3).to_string(), site.server(0, 80).ip().to_string());
-        let asked = ["explain", "--from", &from, "--to", &to, "--port", &port];
-        let said = site.homing(&asked).stdout;
-        assert!(said.contains(&name(number % 3)), "port {port}: {said}");
+        let asked = ["explain", "--json", "--from", &from, "--to", &to, "--port", &port];
+        let answer = site.homing(&asked).json();
+        assert_eq!(answer["policy"], format!("p{number}"), "{answer:#}");
+        assert_eq!(answer["uplink"], name(number % 3), "{answer:#}");
     }
     fails_over(&site, "fiber");
     let begun = Instant::now();

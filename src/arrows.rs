@@ -29,8 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms without effects, and what they must not name (tests may read files).
-const PURE: [&str; 7] =
-    ["model", "profile", "steering", "kstate", "health", "plan", "doctor"];
+const PURE: [&str; 7] = ["model", "profile", "steering", "kstate", "health", "plan", "doctor"];
 const EFFECTS: [&str; 8] = [
     "tokio",
     "std::fs",

@@ -78,7 +78,8 @@ impl Window {
 }
 
 fn mean(times: impl Iterator<Item = Duration>) -> Option<Duration> {
-    let (sum, count) = times.fold((Duration::ZERO, 0), |(sum, count), time| (sum + time, count + 1));
+    let (sum, count) =
+        times.fold((Duration::ZERO, 0), |(sum, count), time| (sum + time, count + 1));
     (count > 0).then(|| sum / count)
 }
 
