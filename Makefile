@@ -93,7 +93,7 @@ fuzz: deps
 
 # Not part of `make test`: to build the tool takes longer than all of that.
 deny:
-	$(call say,Licences, bans, sources)
+	$(call say,What homing is built from)
 	@command -v cargo-deny > /dev/null || $(CARGO) install cargo-deny --locked
 	cargo-deny check licenses bans sources
 
