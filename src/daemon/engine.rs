@@ -39,7 +39,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 #[derive(Debug)]
 pub(super) enum Event {
     /// The kernel told of a change.
-    Noticed(Notice),
+    Noticed(Vec<Notice>),
     /// A round is over.
     Reported(Box<Report>, InForce),
     /// Sessions were gone through.
@@ -90,6 +90,8 @@ pub(super) struct Engine {
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
     in_force: InForce,
     steering: Option<Steering>,
+    /// Heard since the round began: it may have looked before. By interface index.
+    carriers: BTreeMap<u32, bool>,
     running: bool,
     due: Instant,
     started: Option<Instant>,
@@ -116,6 +118,7 @@ impl Engine {
             uplinks_since: BTreeMap::new(),
             in_force: None,
             steering: None,
+            carriers: BTreeMap::new(),
             running: false,
             due: now,
             started: None,
@@ -141,7 +144,7 @@ impl Engine {
     pub(super) fn handle(&mut self, event: Event, now: Instant, wall: SystemTime) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Noticed(notice) => actions.extend(self.handle_notice(notice, now)),
+            Event::Noticed(notices) => self.handle_notices(notices, now, &mut actions),
             Event::Timer => {}
             Event::Mended(mended) => self.handle_mended(&mended, &mut actions),
             Event::Wished(layout) => {
@@ -159,27 +162,39 @@ impl Engine {
         actions
     }
 
-    fn handle_notice(&mut self, notice: Notice, now: Instant) -> Option<Action> {
+    fn handle_notices(&mut self, notices: Vec<Notice>, now: Instant, actions: &mut Vec<Action>) {
         let earliest = self.started.map_or(now, |started| started + SPACING);
         self.due = self.due.min(earliest.max(now));
-        match notice {
-            Notice::Nft { pid, name, .. } => {
-                self.authors.insert(format!("{name} (pid {pid})"));
-                None
+        for notice in notices {
+            match notice {
+                Notice::Nft { pid, name, .. } => {
+                    self.authors.insert(format!("{name} (pid {pid})"));
+                }
+                Notice::Link { index, carrier: Some(carrier), .. } => {
+                    self.carriers.insert(index, carrier);
+                }
+                Notice::Overrun => {
+                    let text =
+                        "the kernel had more to tell than we could hear: looking at everything";
+                    actions.push(Action::Tell(Level::Warning, text.to_owned()));
+                }
+                _ => {}
             }
-            Notice::Link { index, carrier: Some(carrier), .. } => {
-                let ops = self.steering.as_mut()?.follow_link(index, carrier);
-                (!ops.is_empty()).then_some(Action::Steer(ops))
-            }
-            Notice::Overrun => {
-                let text = "the kernel had more to tell than we could hear: looking at everything";
-                Some(Action::Tell(Level::Warning, text.to_owned()))
-            }
-            _ => None,
+        }
+        self.steer(actions);
+    }
+
+    /// New sessions follow what was heard of carriers: of many that changed at once, in one batch.
+    fn steer(&mut self, actions: &mut Vec<Action>) {
+        let Some(steering) = &mut self.steering else { return };
+        let ops = steering.follow_links(&self.carriers);
+        if !ops.is_empty() {
+            actions.push(Action::Steer(ops));
         }
     }
 
     fn start_round(&mut self, now: Instant) -> Action {
+        self.carriers.clear();
         self.running = true;
         self.started = Some(now);
         self.due = now + PATROL;
@@ -235,6 +250,7 @@ impl Engine {
             actions.extend(self.mend(&report, moved));
             self.steering = steering(&report, &in_force);
             self.in_force = in_force;
+            self.steer(actions);
             if !self.ready {
                 self.ready = true;
                 actions.push(Action::Ready);

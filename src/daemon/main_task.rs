@@ -19,7 +19,7 @@ use super::run::RunError;
 use super::status::{Background, Sample, Status, build_status};
 use super::sweeper::Sweeper;
 use crate::clock;
-use crate::kernel::{self, Kernel as _, Linux, Notices};
+use crate::kernel::{Kernel as _, Linux, Notice, Notices};
 use crate::kstate::{NftOp, Step};
 use crate::model::Site;
 use crate::plan::{Layout, Remembered};
@@ -114,11 +114,14 @@ impl MainTask {
             // None waits for anything else: new sessions must leave a dead link meanwhile.
             tokio::select! {
                 notice = notices.next() => match notice {
-                    Ok(notice) => self.handle(Event::Noticed(notice)),
+                    Ok(notice) => {
+                        let heard = all_heard(notice, &mut notices).await;
+                        self.handle(Event::Noticed(heard));
+                    }
                     Err(error) => {
                         tracing::warn!("kernel notices failed, opening them again: {error}");
                         notices = Notices::open()?;
-                        self.handle(Event::Noticed(kernel::Notice::Overrun));
+                        self.handle(Event::Noticed(vec![Notice::Overrun]));
                     }
                 },
                 report = reports.recv() => {
@@ -314,4 +317,16 @@ async fn sleep_until(due: Option<Instant>) {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// This notice, and what else has arrived by now: many links may go at once, as of one modem.
+async fn all_heard(first: Notice, notices: &mut Notices) -> Vec<Notice> {
+    let mut heard = vec![first];
+    while heard.len() < 1024 {
+        match notices.arrived().await {
+            Some(notice) => heard.push(notice),
+            None => break,
+        }
+    }
+    heard
 }

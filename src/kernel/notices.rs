@@ -117,11 +117,23 @@ impl Notices {
     /// # Errors
     /// When a socket fails; then open new ones and observe everything.
     pub async fn next(&mut self) -> Result<Notice, NetlinkError> {
-        let notice = poll_fn(|cx| match self.netfilter.poll(cx, decode_nft) {
+        Ok(poll_fn(|cx| self.poll(cx)).await?)
+    }
+
+    /// A further notice, if one has arrived; does not wait. Errors are left to [`Notices::next`].
+    pub async fn arrived(&mut self) -> Option<Notice> {
+        poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(notice) => Poll::Ready(notice.ok()),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Notice>> {
+        match self.netfilter.poll(cx, decode_nft) {
             Poll::Ready(notice) => Poll::Ready(notice),
             Poll::Pending => self.route.poll(cx, decode_route),
-        });
-        Ok(notice.await?)
+        }
     }
 }
 

@@ -44,19 +44,23 @@ impl Steering {
         Steering { layout, view, maps, in_force, changed: BTreeMap::new() }
     }
 
-    /// A device came or went, or its carrier did: what to change so that new sessions follow.
-    pub fn follow_link(&mut self, index: u32, carrier: bool) -> Vec<NftOp> {
+    /// Devices came or went, or their carriers did, by their indices: what to change so that new
+    /// sessions follow.
+    pub fn follow_links(&mut self, carriers: &BTreeMap<u32, bool>) -> Vec<NftOp> {
         let links = &self.in_force.1.facts.links;
-        let Some((device, _)) = links.iter().find(|(_, link)| link.index == index) else {
-            return Vec::new();
-        };
-        let mut uplinks = self.layout.site.uplinks.iter();
-        let uplink = uplinks.find(|uplink| uplink.interface == *device);
-        match uplink.and_then(|uplink| self.view.uplinks.get_mut(&uplink.name)) {
-            Some(facts) if facts.carrier != carrier => facts.carrier = carrier,
-            _ => return Vec::new(),
+        let mut moved = false;
+        for uplink in self.layout.site.uplinks.iter() {
+            let index = links.get(&uplink.interface).map(|link| link.index);
+            let carrier = index.and_then(|index| carriers.get(&index));
+            match (carrier, self.view.uplinks.get_mut(&uplink.name)) {
+                (Some(carrier), Some(facts)) if facts.carrier != *carrier => {
+                    facts.carrier = *carrier;
+                    moved = true;
+                }
+                _ => {}
+            }
         }
-        self.follow()
+        if moved { self.follow() } else { Vec::new() }
     }
 
     fn follow(&mut self) -> Vec<NftOp> {
