@@ -16,7 +16,7 @@ use super::requests::Request;
 use super::state::StateDir;
 use super::sweeper::Sweeper;
 use crate::kernel::{self, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
-use crate::kstate::{Rule, Step};
+use crate::kstate::{Missing, Rule, Step};
 use crate::plan::{Layout, Remembered};
 
 /// Where things are.
@@ -68,7 +68,8 @@ pub async fn run<Open>(
 ) -> Result<(), RunError> {
     let (site, warnings) = load_profile(&options.profile)?;
     eprint!("{warnings}");
-    kernel::probe_features().map_err(RunError::Host)?;
+    let told = |missing: Vec<Missing>| missing.iter().map(Missing::to_string).collect();
+    kernel::probe_features().map_err(|missing| RunError::Host(told(missing)))?;
     let held = Exclusive::take().map_err(|e| RunError::System("take the lock", e))?;
     let _held = held.ok_or(RunError::Running)?;
     let mut state = StateDir::open(&options.state_dir);

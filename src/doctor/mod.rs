@@ -11,7 +11,7 @@ mod tests;
 
 use serde_json::{Value, json};
 
-use crate::kstate::{Host, Snapshot};
+use crate::kstate::{Host, Missing, Snapshot};
 use crate::model::{MarkLayout, Routing, Site};
 use crate::profile::Severity;
 
@@ -33,8 +33,8 @@ pub struct Finding {
 pub struct Case<'a> {
     /// The profile; without it, the default numbers are judged, and no networks.
     pub site: Option<&'a Site>,
-    /// What the kernel lacks, each with its remedy.
-    pub missing: &'a [String],
+    /// What the host lacks.
+    pub missing: &'a [Missing],
     /// The kernel.
     pub seen: &'a Snapshot,
     /// Other software.
@@ -53,11 +53,9 @@ impl Case<'_> {
 
 /// Every finding, the worst first.
 pub fn examine(case: Case<'_>) -> Vec<Finding> {
-    let missing = case.missing.iter().map(|missing| {
-        let (message, remedy) = missing.split_once(": ").unwrap_or((missing, ""));
-        error("missing", message, remedy)
-    });
-    let mut findings: Vec<Finding> = missing.collect();
+    let missing = case.missing.iter();
+    let mut findings: Vec<Finding> =
+        missing.map(|missing| error("missing", &missing.what, &missing.remedy)).collect();
     rules::examine(case, &mut findings);
     software::examine(case, &mut findings);
     if let Some(site) = case.site {

@@ -3,7 +3,7 @@
 
 use super::{Case, Finding, examine};
 use crate::kstate::{
-    Address, ForeignChain, ForeignTable, Host, Link, MarkChange, Route, RouteKind, Rule,
+    Address, ForeignChain, ForeignTable, Host, Link, MarkChange, Missing, Route, RouteKind, Rule,
     RuleAction, Snapshot,
 };
 use crate::model::{Family, IfName, Mark, MarkMask, RulePriority, Site, TableId};
@@ -131,14 +131,16 @@ fn a_sound_host_is_left_in_peace() {
 
 #[test]
 fn what_the_kernel_lacks_comes_first_with_its_remedy() {
-    let missing = ["nft is missing: install nftables".to_owned()];
+    let what = "sessions cannot be read (the kernel refused: no such file)".to_owned();
+    let missing = [Missing { what, remedy: "modprobe nf_conntrack_netlink".to_owned() }];
     let mut seen = sound();
     add_address(&mut seen, "lan0", "fd00::1/64");
     seen.facts.links.get_mut(&device("lan0")).unwrap().mtu = 1200;
     let case = Case { site: Some(&site()), missing: &missing, seen: &seen, host: &Host::default() };
     let found = examine(case);
     assert_eq!(codes(&found), ["error missing", "warning mtu"]);
-    assert_eq!(found[0].remedy, "install nftables");
+    assert!(found[0].message.ends_with("no such file)"), "{}", found[0].message);
+    assert_eq!(found[0].remedy, "modprobe nf_conntrack_netlink");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::nfnl::Batch;
 use super::rtnl::Rtnl;
 use super::socket::Channel;
 use super::{KernelError, nft_read, nft_write};
+use crate::kstate::Missing;
 use crate::model::{Family, Mark, MarkMask};
 
 /// A session with this mark is not looked for, only the table is.
@@ -17,63 +18,74 @@ const NOBODY: (Mark, MarkMask) = (Mark(u32::MAX), MarkMask(u32::MAX));
 ///
 /// # Errors
 /// What is missing, in the order in which to put it right.
-pub fn probe() -> Result<(), Vec<String>> {
+pub fn probe() -> Result<(), Vec<Missing>> {
     // Without permission the checks that need it would only say so again, in other words.
-    let checks: &[fn() -> Result<(), String>] = match permission() {
+    let checks: &[fn() -> Result<(), Missing>] = match permission() {
         Ok(()) => &[routing, nf_tables, nft_program, sessions],
         Err(_) => &[permission, routing, nft_program],
     };
-    let missing: Vec<String> = checks.iter().filter_map(|check| check().err()).collect();
+    let missing: Vec<Missing> = checks.iter().filter_map(|check| check().err()).collect();
     match missing.is_empty() {
         true => Ok(()),
         false => Err(missing),
     }
 }
 
+fn missing(what: impl Into<String>, remedy: &str) -> Missing {
+    Missing { what: what.into(), remedy: remedy.to_owned() }
+}
+
 /// An empty transaction needs the permission that a full one needs.
-fn permission() -> Result<(), String> {
+fn permission() -> Result<(), Missing> {
     let done = Channel::open(NETLINK_NETFILTER).and_then(|mut c| c.batch(Batch::new().finish()));
     match done {
-        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => {
-            Err("changing the network is not permitted: run as root, or with the capability \
-             CAP_NET_ADMIN"
-                .into())
-        }
+        Err(error) if error.is(&[Errno::EPERM, Errno::EACCES]) => Err(missing(
+            "changing the network is not permitted",
+            "run as root, or with the capability CAP_NET_ADMIN",
+        )),
         // Whatever else is wrong is found below.
         _ => Ok(()),
     }
 }
 
-fn routing() -> Result<(), String> {
-    let read = |source| format!("routing rules cannot be read: {source}");
+fn routing() -> Result<(), Missing> {
+    let read = |cause: String| {
+        let remedy =
+            "let this process use netlink sockets (a container or a sandbox may forbid it)";
+        missing(format!("routing rules cannot be read ({cause})"), remedy)
+    };
     let mut rtnl = Rtnl::open().map_err(|error| read(error.to_string()))?;
     let rules = rtnl.rules(Family::V4).map_err(|e| read(with_cause(&e)))?;
     match rules.is_empty() {
-        true => Err("policy routing is missing: the kernel needs CONFIG_IP_MULTIPLE_TABLES".into()),
+        true => {
+            Err(missing("policy routing is missing", "use a kernel with CONFIG_IP_MULTIPLE_TABLES"))
+        }
         false => Ok(()),
     }
 }
 
-fn nf_tables() -> Result<(), String> {
-    let remedy = "load it with `modprobe nf_tables`, or use a kernel with CONFIG_NF_TABLES";
-    let missing = |cause: String| format!("nftables is missing in the kernel ({cause}): {remedy}");
+fn nf_tables() -> Result<(), Missing> {
+    let lacks = |cause: String| {
+        let remedy = "load it with `modprobe nf_tables`, or use a kernel with CONFIG_NF_TABLES";
+        missing(format!("nftables is missing in the kernel ({cause})"), remedy)
+    };
     let open = Channel::open(NETLINK_NETFILTER);
-    let mut channel = open.map_err(|error| missing(error.to_string()))?;
+    let mut channel = open.map_err(|error| lacks(error.to_string()))?;
     let generation = nft_read::generation(&mut channel);
-    generation.map(|_| ()).map_err(|e| missing(with_cause(&e)))
+    generation.map(|_| ()).map_err(|e| lacks(with_cause(&e)))
 }
 
-fn nft_program() -> Result<(), String> {
+fn nft_program() -> Result<(), Missing> {
     match nft_write::find_nft() {
         Some(_) => Ok(()),
-        None => Err(KernelError::NftMissing.to_string()),
+        None => Err(missing("nft is not installed", "apt-get install nftables")),
     }
 }
 
-fn sessions() -> Result<(), String> {
+fn sessions() -> Result<(), Missing> {
     let remedy = "load it with `modprobe nf_conntrack_netlink`";
     let walk = Conntrack::open().and_then(|mut c| c.walk(Some(NOBODY), |_| {}));
-    walk.map_err(|e| format!("sessions cannot be read ({}): {remedy}", with_cause(&e)))
+    walk.map_err(|e| missing(format!("sessions cannot be read ({})", with_cause(&e)), remedy))
 }
 
 fn with_cause(error: &KernelError) -> String {

@@ -1,8 +1,24 @@
 //! Other software on the host, as far as it can come in our way. Only [`crate::doctor`] looks.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::model::IfName;
+
+/// Something that homing needs and this host lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What is missing.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.remedy)
+    }
+}
 
 /// What `doctor` reads besides a snapshot. What could not be read is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -17,7 +17,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use facts::{Address, Facts, Link};
-pub use host::{ForeignChain, ForeignTable, Host, MarkChange};
+pub use host::{ForeignChain, ForeignTable, Host, MarkChange, Missing};
 pub use jhash::jhash;
 pub use lookup::{Lookup, RouteInput, RouteQuery};
 pub use nft::{
