@@ -52,7 +52,9 @@ fn look(site: Option<&Site>) -> anyhow::Result<Snapshot> {
     let routing = site.map(|site| site.routing).unwrap_or_default();
     let ranges =
         Ranges { first_priority: routing.first_priority, first_table: routing.first_table };
-    Ok(Linux::open(ranges)?.observe()?)
+    let mut kernel = Linux::open(ranges)?;
+    kernel.set_sysctl_interest(site.map(doctor::interesting_sysctls).unwrap_or_default());
+    Ok(kernel.observe()?)
 }
 
 fn show(findings: &[Finding]) -> String {

@@ -8,12 +8,17 @@ mod rules;
 mod software;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_site;
+mod uplinks;
 
 use serde_json::{Value, json};
 
 use crate::kstate::{Host, Missing, Snapshot};
 use crate::model::{MarkLayout, Routing, Site};
 use crate::profile::Severity;
+
+pub use uplinks::interesting_sysctls;
 
 /// One thing that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +40,7 @@ pub struct Case<'a> {
     pub site: Option<&'a Site>,
     /// What the host lacks.
     pub missing: &'a [Missing],
-    /// The kernel.
+    /// The kernel, with the settings that [`interesting_sysctls`] names.
     pub seen: &'a Snapshot,
     /// Other software.
     pub host: &'a Host,
@@ -59,7 +64,8 @@ pub fn examine(case: Case<'_>) -> Vec<Finding> {
     rules::examine(case, &mut findings);
     software::examine(case, &mut findings);
     if let Some(site) = case.site {
-        networks::examine(site, &case.seen.facts, &mut findings);
+        networks::examine(case, site, &mut findings);
+        uplinks::examine(case, site, &mut findings);
     }
     findings.sort_by_key(|finding| finding.severity);
     findings

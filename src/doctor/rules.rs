@@ -11,6 +11,9 @@ const KERNEL: u8 = 2;
 /// How many rule priorities and routing tables are ours.
 const PRIORITIES: u32 = 400;
 const TABLES: u32 = 64;
+/// `RT_TABLE_MAIN`, `RT_TABLE_DEFAULT`
+pub(super) const MAIN: TableId = TableId(254);
+pub(super) const DEFAULT: TableId = TableId(253);
 
 pub(super) fn examine(case: Case<'_>, out: &mut Vec<Finding>) {
     let first = case.routing().first_priority;
@@ -28,6 +31,8 @@ pub(super) fn examine(case: Case<'_>, out: &mut Vec<Finding>) {
                 "give it a priority below {first}, or set `routing: {{ priority: … }}` in the profile"
             );
             out.push(warning("rule-among-ours", message, remedy));
+        } else if takes_all(rule) && is_common(rule) {
+            // What every host has behind ours, put back by somebody.
         } else if takes_all(rule) || rule.source.is_some() || rule.input.is_some() {
             let message = format!("{} is never reached: homing decides before it", Shown(rule));
             let remedy = format!(
@@ -54,8 +59,13 @@ fn examine_tables(case: Case<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// A look-up of the main or default table.
+fn is_common(rule: &Rule) -> bool {
+    [MAIN, DEFAULT].iter().any(|table| rule.action == RuleAction::Lookup(*table))
+}
+
 /// Whether a rule applies to packets of every kind, apart from a mark that hardly any has.
-fn takes_all(rule: &Rule) -> bool {
+pub(super) fn takes_all(rule: &Rule) -> bool {
     let any_mark = match rule.mark {
         None => true,
         Some((mark, mask)) => rule.invert != (mark.0 & mask.0 == 0),
@@ -147,7 +157,7 @@ fn taken_mark(case: Case<'_>, rule: &Rule) -> Option<Finding> {
 }
 
 /// For `ip`.
-fn family_option(rule: &Rule) -> &'static str {
+pub(super) fn family_option(rule: &Rule) -> &'static str {
     match rule.family {
         Family::V4 => "",
         Family::V6 => "-6 ",
@@ -155,7 +165,7 @@ fn family_option(rule: &Rule) -> &'static str {
 }
 
 /// A rule as `ip rule` shows it, as far as it helps to find it.
-struct Shown<'a>(&'a Rule);
+pub(super) struct Shown<'a>(pub(super) &'a Rule);
 
 impl std::fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -5,14 +5,36 @@ use crate::kstate::{ForeignTable, Host};
 use crate::model::InputPolicy;
 
 pub(super) fn examine(case: Case<'_>, out: &mut Vec<Finding>) {
+    out.extend(unlisted(case));
     for table in &case.host.tables {
         marks(case, table, out);
         out.extend(closed_forward(table));
         out.extend(offload(case, table));
     }
+    out.extend(legacy(case.host));
     out.extend(networkd(case.host));
     out.extend(session_table(case.host));
     out.extend(open_ports(case));
+}
+
+/// Silence must mean that somebody looked.
+fn unlisted(case: Case<'_>) -> Option<Finding> {
+    let reason = case.host.unlisted.as_ref().filter(|_| case.missing.is_empty())?;
+    let message = format!("the nft tables of others are not judged: {reason}");
+    Some(warning("not-judged", message, "`nft -j list ruleset` must work for whoever asks"))
+}
+
+fn legacy(host: &Host) -> Option<Finding> {
+    (!host.legacy_tables.is_empty()).then(|| {
+        note(
+            "legacy-tables",
+            format!(
+                "there are tables of iptables of the old kind ({}), which cannot be judged: they may drop what passes, or write marks",
+                host.legacy_tables.join(", ")
+            ),
+            "`iptables-legacy-save` and `ip6tables-legacy-save` show them; `update-alternatives --set iptables /usr/sbin/iptables-nft` and a restart of what made them put them into nft's view",
+        )
+    })
 }
 
 fn marks(case: Case<'_>, table: &ForeignTable, out: &mut Vec<Finding>) {
@@ -44,17 +66,26 @@ fn marks(case: Case<'_>, table: &ForeignTable, out: &mut Vec<Finding>) {
 }
 
 /// A chain of another table that drops what it does not accept: ours cannot let anything past it.
+///
+/// Docker and ufw have a chain for what an administrator lets through: with something in it, it is
+/// likely that the LANs are.
 fn closed_forward(table: &ForeignTable) -> Option<Finding> {
     let chain = table.chains.iter().find(|chain| chain.closes_forward)?;
-    let has = |name: &str| table.chains.iter().any(|chain| chain.name == name);
+    let empty = |name: &str| table.chains.iter().any(|chain| chain.name == name && !chain.accepts);
     let drops = format!(
         "chain {} of table {} drops what passes through unless it accepts it",
         chain.name, table.name
     );
-    Some(if has("DOCKER-USER") {
+    let program = if table.name.starts_with("ip6 ") { "ip6tables" } else { "iptables" };
+    Some(if empty("DOCKER-USER") {
         let message = drops + ": Docker lets its own containers through, but no LAN";
-        let remedy = "`iptables -I DOCKER-USER -i LAN-DEVICE -j ACCEPT` and the same with `-o`, for each LAN, at every boot (and `ip6tables`)";
+        let remedy = format!(
+            "`{program} -I DOCKER-USER -i LAN-DEVICE -j ACCEPT` and the same with `-o`, for each LAN, at every boot"
+        );
         warning("docker", message, remedy)
+    } else if empty("ufw-user-forward") || empty("ufw6-user-forward") {
+        let remedy = "`ufw default allow routed` (homing keeps closed what comes from uplinks), or `ufw route allow in on LAN-DEVICE out on UPLINK-DEVICE` for each pair";
+        warning("ufw", drops + ": ufw lets no LAN through", remedy)
     } else if table.name == "inet firewalld" {
         let remedy = "put LAN and uplink devices into zones with a policy between them (`firewall-cmd --new-policy`), and switch `masquerade` off there: homing translates";
         warning("firewalld", drops + " (firewalld)", remedy)

@@ -9,7 +9,7 @@ use crate::kstate::{
 use crate::model::{Family, IfName, Mark, MarkMask, RulePriority, Site, TableId};
 use crate::profile;
 
-const PROFILE: &str = "
+pub(super) const PROFILE: &str = "
 version: 1
 uplinks: { fiber: { interface: wan0 }, cable: { interface: wan1 } }
 lans: { office: { interface: lan0 } }
@@ -19,12 +19,12 @@ fn site() -> Site {
     profile::load_bytes(PROFILE.as_bytes()).site.unwrap()
 }
 
-fn device(name: &str) -> IfName {
+pub(super) fn device(name: &str) -> IfName {
     IfName::new(name).unwrap()
 }
 
 /// A host on which nothing is wrong.
-fn sound() -> Snapshot {
+pub(super) fn sound() -> Snapshot {
     let mut seen = Snapshot::default();
     for (index, (name, net)) in
         [("wan0", "192.0.2.2/24"), ("wan1", "198.51.100.2/24"), ("lan0", "10.1.0.1/24")]
@@ -45,10 +45,11 @@ fn sound() -> Snapshot {
     seen.facts.rules.insert(Rule { protocol: 2, ..rule(0, RuleAction::Lookup(TableId(255))) });
     seen.facts.rules.insert(Rule { protocol: 2, ..rule(32766, RuleAction::Lookup(TableId(254))) });
     add_route(&mut seen, 254, "0.0.0.0/0", "wan0");
+    add_route(&mut seen, 254, "0.0.0.0/0", "wan1");
     seen
 }
 
-fn add_address(seen: &mut Snapshot, name: &str, net: &str) {
+pub(super) fn add_address(seen: &mut Snapshot, name: &str, net: &str) {
     seen.facts.addresses.insert(Address {
         device: device(name),
         net: net.parse().unwrap(),
@@ -60,7 +61,7 @@ fn add_address(seen: &mut Snapshot, name: &str, net: &str) {
     });
 }
 
-fn add_route(seen: &mut Snapshot, table: u32, net: &str, name: &str) {
+pub(super) fn add_route(seen: &mut Snapshot, table: u32, net: &str, name: &str) {
     seen.facts.routes.insert(Route {
         table: TableId(table),
         destination: net.parse().unwrap(),
@@ -75,7 +76,7 @@ fn add_route(seen: &mut Snapshot, table: u32, net: &str, name: &str) {
     });
 }
 
-fn rule(priority: u32, action: RuleAction) -> Rule {
+pub(super) fn rule(priority: u32, action: RuleAction) -> Rule {
     Rule {
         priority: RulePriority(priority),
         family: Family::V4,
@@ -91,7 +92,7 @@ fn rule(priority: u32, action: RuleAction) -> Rule {
     }
 }
 
-fn lookup(priority: u32, table: u32) -> Rule {
+pub(super) fn lookup(priority: u32, table: u32) -> Rule {
     rule(priority, RuleAction::Lookup(TableId(table)))
 }
 
@@ -99,12 +100,12 @@ fn marked(rule: Rule, mark: u32, mask: u32) -> Rule {
     Rule { mark: Some((Mark(mark), MarkMask(mask))), ..rule }
 }
 
-fn findings(seen: &Snapshot, host: &Host) -> Vec<Finding> {
+pub(super) fn findings(seen: &Snapshot, host: &Host) -> Vec<Finding> {
     examine(Case { site: Some(&site()), missing: &[], seen, host })
 }
 
 /// `severity code` of each finding.
-fn codes(findings: &[Finding]) -> Vec<String> {
+pub(super) fn codes(findings: &[Finding]) -> Vec<String> {
     findings.iter().map(|f| format!("{} {}", f.severity.as_str(), f.code)).collect()
 }
 
@@ -170,6 +171,8 @@ fn a_rule_for_some_is_told_as_such() {
     let behind = Rule { priority: RulePriority(32765), ..guests };
     expect_rules(&[behind], &["warning rule-never-reached"]);
     expect_rules(&[lookup(10_100, 52)], &["warning rule-among-ours"]);
+    expect_rules(&[lookup(32_000, 52)], &["warning rule-never-reached"]);
+    expect_rules(&[Rule { protocol: 3, ..lookup(32_766, 254) }, lookup(32_767, 253)], &[]);
 }
 
 #[test]
@@ -187,13 +190,23 @@ fn a_table_of_ours_that_another_uses_is_told() {
 
 #[test]
 fn tables_of_other_software_are_judged_by_what_they_do() {
-    let chain = |name: &str, closes_forward| ForeignChain { name: name.into(), closes_forward };
-    let closed = |table: &str, more: &str| ForeignTable {
+    let chain = |name: &str, closes_forward, accepts| ForeignChain {
+        name: name.into(),
+        closes_forward,
+        accepts,
+    };
+    let with = |table: &str, more| ForeignTable {
         name: table.into(),
-        chains: vec![chain("FORWARD", true), chain(more, false)],
+        chains: vec![chain("FORWARD", true, false), more],
         ..ForeignTable::default()
     };
+    let closed = |table: &str, more: &str| with(table, chain(more, false, false));
+    let opened = |table: &str, more: &str| with(table, chain(more, false, true));
     expect_table(closed("ip filter", "DOCKER-USER"), &["warning docker"]);
+    expect_table(opened("ip filter", "DOCKER-USER"), &["note forward-closed"]);
+    expect_table(closed("ip filter", "ufw-user-forward"), &["warning ufw"]);
+    expect_table(closed("ip6 filter", "ufw6-user-forward"), &["warning ufw"]);
+    expect_table(opened("ip filter", "ufw-user-forward"), &["note forward-closed"]);
     expect_table(closed("inet firewalld", "x"), &["warning firewalld"]);
     expect_table(closed("inet filter", "x"), &["note forward-closed"]);
     let offloaded =
@@ -208,6 +221,17 @@ fn tables_of_other_software_are_judged_by_what_they_do() {
     expect_table(writes(true, 0x00ff_0000), &[]);
     expect_table(writes(false, 0x100), &["warning packet-mark-written"]);
     expect_table(writes(false, 0x4000), &[]);
+}
+
+#[test]
+fn what_nobody_could_look_at_is_told() {
+    let blind = Host { unlisted: Some("nft ended".into()), ..Host::default() };
+    assert_eq!(codes(&findings(&sound(), &blind)), ["warning not-judged"]);
+    let missing = [Missing { what: "nft is not installed".into(), remedy: "install it".into() }];
+    let case = Case { site: None, missing: &missing, seen: &sound(), host: &blind };
+    assert_eq!(codes(&examine(case)), ["error missing"], "not said twice");
+    let legacy = Host { legacy_tables: vec!["iptables filter".into()], ..Host::default() };
+    assert_eq!(codes(&findings(&sound(), &legacy)), ["note legacy-tables"]);
 }
 
 #[test]
@@ -228,29 +252,4 @@ fn other_things_on_the_host_are_told() {
     assert_eq!(codes(&found), expected);
     assert!(found[0].remedy.contains("ManageForeignRoutes=no"), "{}", found[0].remedy);
     assert!(found[2].message.ends_with("tcp 22, udp 51820"), "{}", found[2].message);
-}
-
-#[test]
-fn networks_that_overlap_are_errors_unless_two_uplinks_share_one() {
-    let overlap = |name: &str, net: &str| {
-        let mut seen = sound();
-        seen.facts.links.insert(device(name), seen.facts.links[&device("lan0")].clone());
-        add_address(&mut seen, name, net);
-        codes(&findings(&seen, &Host::default()))
-    };
-    assert_eq!(overlap("docker0", "10.1.0.129/25"), ["error overlap"]);
-    assert_eq!(overlap("lan0", "192.0.2.9/26"), ["error overlap"]);
-    assert_eq!(overlap("docker0", "192.0.2.9/26"), ["error overlap"]);
-    assert_eq!(overlap("wan1", "192.0.2.3/24"), [""; 0]);
-    assert_eq!(overlap("docker0", "172.17.0.1/16"), [""; 0]);
-    assert_eq!(overlap("docker0", "10.1.0.9/32"), [""; 0]);
-}
-
-#[test]
-fn a_device_that_is_not_there_is_told() {
-    let mut seen = sound();
-    seen.facts.links.remove(&device("wan1"));
-    let found = findings(&seen, &Host::default());
-    assert_eq!(codes(&found), ["warning no-device"]);
-    assert!(found[0].message.contains("uplink cable"), "{}", found[0].message);
 }

@@ -25,7 +25,11 @@ impl fmt::Display for Missing {
 pub struct Host {
     /// Every nft table but ours.
     pub tables: Vec<ForeignTable>,
-    /// systemd-networkd runs, and removes rules and routes that it did not make.
+    /// Why the tables could not be listed.
+    pub unlisted: Option<String>,
+    /// Tables of iptables of the old kind, which nft does not list.
+    pub legacy_tables: Vec<String>,
+    /// systemd-networkd runs here, and removes rules and routes that it did not make: the settings.
     pub networkd_removes: Vec<&'static str>,
     /// Programs wait for packets here: TCP listeners and unconnected UDP sockets.
     pub listening: Vec<(&'static str, SocketAddr)>,
@@ -53,6 +57,8 @@ pub struct ForeignChain {
     pub name: String,
     /// It sees what passes through, and drops what it does not accept.
     pub closes_forward: bool,
+    /// A rule of it accepts something.
+    pub accepts: bool,
 }
 
 /// A rule that writes a mark.
