@@ -92,6 +92,9 @@ fn a_second_terminal_breaks_and_mends_an_uplink() {
     let mut demo = Demo::start("second", &["--no-table"]);
     assert!(demo.output(&["exec", "lan", "--", "ip", "route"]).contains("10.1.0.1"));
     assert!(demo.output(&["exec", "fiber", "--", "ip", "-br", "link"]).contains("cust"));
+    let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/lab.yaml");
+    let doctor = ["exec", "router", "--", homing(), "doctor", profile];
+    assert_eq!(demo.output(&doctor), "nothing to complain of\n");
     let health = |demo: &Demo| {
         let text = demo.output(&["status"]);
         let line = text.lines().find(|line| line.starts_with("fiber ")).expect("fiber").to_owned();

@@ -1,11 +1,18 @@
 //! `homing doctor` on a real kernel: silent where all is well, and each collision by its name.
 
+use homing::lab::Protocol;
 use homing::model::Family;
 use serde_json::Value;
 
-use crate::harness::{Site, V4, both, one_policy, profile};
+use crate::harness::{Site, V4, both, homing, one_policy, profile};
 
-both!(a_sound_site_is_left_in_peace, each_collision_is_named_with_its_remedy);
+both!(
+    a_sound_site_is_left_in_peace,
+    each_collision_is_named_with_its_remedy,
+    a_mesh_vpn_is_welcome_until_it_takes_what_is_ours,
+    a_full_tunnel_from_before_homing_is_told,
+    faults_of_the_site_itself_are_named,
+);
 
 /// Severity and code of each finding, and the exit code.
 fn doctor(site: &Site) -> (Vec<String>, Option<i32>) {
@@ -35,12 +42,7 @@ fn a_sound_site_is_left_in_peace(family: Family) {
 fn each_collision_is_named_with_its_remedy(family: Family) {
     let site = Site::start(family, &one_policy("uplinks: [cable]"));
     let router = site.router();
-    let ip = |line: &str| {
-        let option = if family == V4 { "-4" } else { "-6" };
-        let words: Vec<&str> = [option].into_iter().chain(line.split(' ')).collect();
-        let outcome = site.command("ip", &words);
-        assert_eq!(outcome.code, Some(0), "{line}: {outcome:?}");
-    };
+    let ip = |line: &str| ip(&site, line);
     for (lines, expected) in [
         // As wg-quick does it for a full tunnel, after homing has started.
         (
@@ -72,6 +74,157 @@ fn each_collision_is_named_with_its_remedy(family: Family) {
         router.nft(&format!("delete table inet {name}")).unwrap();
     }
     assert_eq!(doctor(&site), (vec![], Some(0)), "all is undone");
+}
+
+/// A line of `ip`, in the site's family.
+#[track_caller]
+fn ip(site: &Site, line: &str) {
+    let option = if site.family == V4 { "-4" } else { "-6" };
+    let words: Vec<&str> = [option].into_iter().chain(line.split(' ')).collect();
+    let outcome = site.command("ip", &words);
+    assert_eq!(outcome.code, Some(0), "{line}: {outcome:?}");
+}
+
+/// Rules and routes as Tailscale makes them.
+fn a_mesh_vpn_is_welcome_until_it_takes_what_is_ours(family: Family) {
+    let site = Site::start(family, &one_policy("uplinks: [cable]"));
+    let ip = |line: &str| ip(&site, line);
+    let (mesh, lan) = match family {
+        Family::V4 => ("100.64.0.0/10", "10.1.0.0/16"),
+        Family::V6 => ("fd7a:115c:a1e0::/48", "fd00:1::/64"),
+    };
+    ip("link add tailscale0 type veth peer name tailscale1");
+    ip("link set tailscale0 up");
+    ip("link set tailscale1 up");
+    ip("rule add pref 5210 fwmark 0x80000/0xff0000 lookup main");
+    ip("rule add pref 5230 fwmark 0x80000/0xff0000 lookup default");
+    ip("rule add pref 5250 fwmark 0x80000/0xff0000 unreachable");
+    ip("rule add pref 5270 lookup 52");
+    ip(&format!("route add {mesh} dev tailscale0 table 52"));
+    expect(&site, &[]);
+    assert_eq!(site.way_of(1), "cable");
+    // An exit node.
+    ip("route add default dev tailscale0 table 52");
+    expect(&site, &["error bypass"]);
+    ip("route del default dev tailscale0 table 52");
+    // Another router offers a way to our own LAN.
+    ip(&format!("route add {lan} dev tailscale0 table 52"));
+    expect(&site, &["error network-taken"]);
+    ip("rule add pref 5269 lookup main suppress_prefixlength 0");
+    expect(&site, &[]);
+    assert_eq!(site.way_of(1), "cable", "the remedy remedies");
+}
+
+/// As wg-quick types it; without a priority the kernel takes one below 32766, behind homing's.
+fn a_full_tunnel_from_before_homing_is_told(family: Family) {
+    let mut site = Site::prepare(family, |b| b);
+    let ip = |site: &Site, line: &str| ip(site, line);
+    ip(&site, "route add default dev dmz0 table 51820");
+    ip(&site, "rule add not fwmark 51820 table 51820");
+    ip(&site, "rule add table main suppress_prefixlength 0");
+    site.run(&one_policy("uplinks: [cable]"));
+    expect(&site, &["warning mark-shared", "warning rule-never-reached"]);
+    assert_eq!(site.way_of(1), "cable", "the tunnel gets nothing");
+}
+
+fn faults_of_the_site_itself_are_named(family: Family) {
+    let site = Site::start(family, &one_policy("uplinks: [cable]"));
+    let ip = |line: &str| ip(&site, line);
+    let isp = site.stage.isp("fiber").unwrap().layout().clone();
+    let (inside, length) = match family {
+        Family::V4 => ("10.1.77.1/24", 32),
+        Family::V6 => ("fd00:1::7:1/112", 128),
+    };
+    let nodad = if family == V4 { "" } else { " nodad" };
+    ip(&format!("addr add {inside} dev dmz0{nodad}"));
+    expect(&site, &["error overlap"]);
+    ip(&format!("addr del {inside} dev dmz0"));
+    ip(&format!("addr add {}/{length} dev wan1{nodad}", isp.customer(family)));
+    expect(&site, &["warning same-address"]);
+    ip(&format!("addr del {}/{length} dev wan1", isp.customer(family)));
+    ip("route del default dev wan0");
+    expect(&site, &["warning no-gateway"]);
+    let (one, other) = (isp.gateway(family), isp.metric());
+    ip(&format!("route add default via {one} dev wan0 metric {other}"));
+    expect(&site, &[]);
+    // The kernel takes IPv6 off it.
+    ip("link set wan0 mtu 1200");
+    expect(&site, &["warning mtu"]);
+}
+
+/// Both as they come from other programs' start scripts; that forwarding is off hurts indeed.
+#[test]
+fn settings_of_single_devices_are_looked_at() {
+    let site = Site::start(V4, &one_policy("uplinks: [cable]"));
+    let set = |key: &str, value: &str| {
+        site.router().sysctl(&[(&format!("ipv4/conf/{key}"), value)]).unwrap();
+    };
+    let quick = site.lan().timeout(std::time::Duration::from_millis(300));
+    let opens = || {
+        let session = quick.open(Protocol::Tcp, Some(site.host(1)), site.server(0, 80));
+        session.is_ok()
+    };
+    assert!(opens());
+    set("wan1/forwarding", "0");
+    expect(&site, &["error forwarding-off"]);
+    assert!(!opens(), "replies from the uplink go nowhere");
+    set("wan1/forwarding", "1");
+    assert!(opens());
+    set("wan1/proxy_arp", "1");
+    expect(&site, &["warning proxy-arp"]);
+    set("wan1/proxy_arp", "0");
+    // Strict on a LAN does no harm, and is no finding.
+    set("lan0/rp_filter", "1");
+    expect(&site, &[]);
+    assert!(opens());
+}
+
+#[test]
+fn dockers_remedy_is_one() {
+    let site = Site::start(V4, &one_policy("uplinks: [cable]"));
+    let closed = "table ip filter {
+        chain DOCKER-USER {
+        }
+        chain FORWARD {
+            type filter hook forward priority 0; policy drop
+            jump DOCKER-USER
+        }
+    }
+";
+    site.router().nft(closed).unwrap();
+    expect(&site, &["warning docker"]);
+    for direction in ["iifname", "oifname"] {
+        let rule = format!("add rule ip filter DOCKER-USER {direction} \"lan0\" accept\n");
+        site.router().nft(&rule).unwrap();
+    }
+    expect(&site, &["note forward-closed"]);
+    assert_eq!(site.way_of(1), "cable");
+}
+
+/// Other software may live in another namespace, or refuse to be looked at.
+#[test]
+fn what_is_not_here_or_cannot_be_seen_is_told_apart() {
+    let site = Site::start(V4, &one_policy("uplinks: [cable]"));
+    let path = site.path("site.yaml");
+    let outcome = site.stage.layout().lan().output(homing(), &["doctor"]).unwrap();
+    assert_eq!(String::from_utf8_lossy(&outcome.stdout), "nothing to complain of\n");
+    let inside = |script: &str| {
+        let args = ["--mount", "sh", "-c", script, homing(), "doctor", path.as_str()];
+        site.command("/usr/bin/unshare", &args)
+    };
+    let networkd = "mount -t tmpfs none /run && mkdir -p /run/systemd/netif &&
+        touch /run/systemd/netif/state && exec \"$0\" \"$@\"";
+    let outcome = inside(networkd);
+    assert_eq!(outcome.stdout, "nothing to complain of\n", "{outcome:?}");
+    let broken = format!(
+        "printf '#!/bin/sh\necho no memory >&2\nexit 3\n' > {0} && chmod +x {0} &&
+        mount --bind {0} \"$(readlink -f /usr/sbin/nft)\" && exec \"$0\" \"$@\"",
+        site.path("broken-nft")
+    );
+    let outcome = inside(&broken);
+    assert!(outcome.stdout.contains("[not-judged]"), "{outcome:?}");
+    assert!(outcome.stdout.contains("no memory"), "{outcome:?}");
+    assert_eq!(outcome.code, Some(0));
 }
 
 #[track_caller]
