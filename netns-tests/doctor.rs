@@ -125,6 +125,21 @@ fn a_full_tunnel_from_before_homing_is_told(family: Family) {
     site.run(&one_policy("uplinks: [cable]"));
     expect(&site, &["warning mark-shared", "warning rule-never-reached"]);
     assert_eq!(site.way_of(1), "cable", "the tunnel gets nothing");
+    // WireGuard's own packets, from the router itself: 51820 is 0xca6c, 0x3f00 of it number 10.
+    let server = site.server(0, 80).ip().to_string();
+    let option = if family == V4 { "-4" } else { "-6" };
+    let leaves = |mark: &str| {
+        let lookup = [option, "route", "get", server.as_str(), "mark", mark];
+        site.command("ip", &lookup).code == Some(0)
+    };
+    assert!(!leaves("51820"), "it has no line of that number");
+    let told = site.homing(&["doctor", &site.path("site.yaml")]).stdout;
+    let free = told.split("FwMark = ").nth(1).and_then(|rest| rest.split('`').next());
+    let free = u32::from_str_radix(free.unwrap().trim_start_matches("0x"), 16).unwrap();
+    ip(&site, "rule del not fwmark 51820 table 51820");
+    ip(&site, &format!("rule add pref 32765 not fwmark {free} table 51820"));
+    expect(&site, &["warning rule-never-reached"]);
+    assert!(leaves(&free.to_string()), "the remedy remedies");
 }
 
 fn faults_of_the_site_itself_are_named(family: Family) {

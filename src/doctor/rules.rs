@@ -147,13 +147,21 @@ fn taken_mark(case: Case<'_>, rule: &Rule) -> Option<Finding> {
         return Some(error("mark-taken", message, remedy));
     }
     let message = format!(
-        "packets with the mark of {} look to homing like those of uplink number {}",
+        "packets with the mark of {} look to homing like those of uplink number {}: they leave by it, or nowhere if there is none",
         Shown(rule),
         ours.number(mark)
     );
-    let remedy =
-        format!("let the other software use a mark without the bits {ours} (WireGuard: `FwMark`)");
+    let remedy = format!(
+        "let the other software use a mark without the bits {ours} (WireGuard: `FwMark = {:#x}`)",
+        free_mark(ours.0)
+    );
     Some(warning("mark-shared", message, remedy))
+}
+
+/// A mark that has no bit of ours, nor of those that other programs are known to use.
+fn free_mark(ours: u32) -> u32 {
+    const OTHERS: u32 = 0x00ff_0000 | 0x4000 | 0x8000;
+    (0..32).map(|bit| 1 << bit).rfind(|mark| mark & (ours | OTHERS) == 0).unwrap_or(0)
 }
 
 /// For `ip`.
