@@ -97,7 +97,7 @@ table netdev sink {
 RULES
     in_router sysctl -qw net.ipv4.ip_forward=1
     in_internet sysctl -qw net.ipv4.conf.all.rp_filter=0
-    in_internet "$load" echo "$port" &
+    in_internet "$load" echo "$target" "$port" &
     jobs+=($!)
 }
 

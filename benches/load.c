@@ -1,6 +1,6 @@
 /* Sends packets as fast as it can and prints what one of them cost.
  *
- *   load echo PORT                       answers every datagram, until it is ended
+ *   load echo TARGET PORT                answers every datagram to that address, until it is ended
  *   load hello SOURCE TARGET PORT        makes a session: four datagrams out, four answers back
  *   load flow DEVICE MAC TUPLES COUNT    COUNT packets, each tuple of the file again and again
  *   load new DEVICE MAC TUPLES COUNT     the same with a source port of its own for each packet
@@ -56,8 +56,8 @@ static int bound(struct sockaddr_in own) {
     return fd;
 }
 
-static _Noreturn void echo(const char *port) {
-    int fd = bound(address("0.0.0.0", port));
+static _Noreturn void echo(const char *target, const char *port) {
+    int fd = bound(address(target, port));
     for (;;) {
         char body[LENGTH];
         struct sockaddr_in from;
@@ -136,7 +136,7 @@ static int load(const char *device, const char *mac, const char *path, int count
 }
 
 int main(int count, char **words) {
-    if (count == 3 && !strcmp(words[1], "echo")) echo(words[2]);
+    if (count == 4 && !strcmp(words[1], "echo")) echo(words[2], words[3]);
     if (count == 5 && !strcmp(words[1], "hello")) return hello(words[2], words[3], words[4]);
     if (count == 6 && !strcmp(words[1], "flow")) return load(words[2], words[3], words[4], atoi(words[5]), 0);
     if (count == 6 && !strcmp(words[1], "new")) return load(words[2], words[3], words[4], atoi(words[5]), 1);
