@@ -6,8 +6,11 @@
 # LOAD is benches/load.c, compiled. The site is a client, a router and the internet in network namespaces; the
 # client sends COUNT packets, the router forwards them, and the internet drops them where they arrive. Variants:
 #
-#   plain          forwarding and one masquerade rule, one uplink
-#   homing-U-P     what `PROGRAM run` puts in force with U uplinks and P policies, each with persistence by source
+#   bare           forwarding and one masquerade rule, one uplink
+#   plain          the same, but `ip rule` was used once: from then on the kernel asks the list of rules for each
+#                  packet, twice, as it does for everybody who has a rule of his own
+#   homing-U-P     what `PROGRAM run` puts in force with U uplinks and P policies, each with persistence by source;
+#                  the program has ended again, so that nothing but packets costs anything
 #
 # Measures: `established` (packets of one session), `known` (first packets of sessions of 50 clients that are known),
 # `fresh` (of a client that was never seen, each). With more than one policy, `known` goes by the last one, and
@@ -20,7 +23,7 @@ die() { echo "cost: $*" >&2; exit 1; }
 [ $# -ge 4 ] || die "usage: cost.sh PROGRAM LOAD ROUNDS COUNT [VARIANT...]"
 program=$(readlink -f "$1") load=$(readlink -f "$2") rounds=$3 count=$4
 shift 4
-[ $# -gt 0 ] || set -- plain homing-3-1 homing-8-1 homing-3-200
+[ $# -gt 0 ] || set -- bare plain homing-3-1 homing-8-1 homing-3-200
 variants=("$@")
 
 prefix=homing-cost-$$
@@ -97,7 +100,7 @@ table netdev sink {
 RULES
     in_router sysctl -qw net.ipv4.ip_forward=1
     in_internet sysctl -qw net.ipv4.conf.all.rp_filter=0
-    in_internet "$load" echo "$target" "$port" &
+    ip netns exec "$internet" "$load" echo "$target" "$port" &
     jobs+=($!)
 }
 
@@ -144,14 +147,22 @@ spread_tuples() {
 start_homing() {
     write_profile "$1" "$2" > "$dir/site.yaml"
     rm -rf "$dir/run" "$dir/state"
-    in_router "$program" run "$dir/site.yaml" --runtime-dir "$dir/run" --state-dir "$dir/state" 2> "$dir/log" &
+    ip netns exec "$router" "$program" run "$dir/site.yaml" --runtime-dir "$dir/run" --state-dir "$dir/state" 2> "$dir/log" &
     jobs+=($!)
     for _ in $(seq 600); do
-        ! grep -q ' INFO ready$' "$dir/log" || return 0
+        ! grep -q ' INFO ready$' "$dir/log" || { end_homing; return; }
         sleep 0.1
     done
     cat "$dir/log" >&2
     die "homing was not ready"
+}
+
+# What it put in force stays. Before, IPv6 has settled and has been followed.
+end_homing() {
+    sleep 4
+    kill "${jobs[-1]}"
+    wait "${jobs[-1]}" || die "homing did not end well"
+    unset 'jobs[-1]'
 }
 
 plain_rules() {
@@ -163,6 +174,12 @@ table ip plain {
     }
 }
 RULES
+}
+
+use_ip_rules() {
+    ip -n "$router" rule flush
+    ip -n "$router" rule add pref 32766 lookup main
+    ip -n "$router" rule add pref 32767 lookup default
 }
 
 sessions() { in_router conntrack -C; }
@@ -186,7 +203,7 @@ measure_round() {
     measure_new known "$dir/known"
     measure_new fresh "$dir/fresh-$round"
     case $variant in
-        *-1 | plain) ;;
+        *-1 | plain | bare) ;;
         *) measure_new spread "$dir/spread" ;;
     esac
     echo "$variant idle $(in_client "$load" flow direct0 "$direct_mac" "$dir/one" "$count")"
@@ -202,7 +219,8 @@ done
 
 for variant in "${variants[@]}"; do
     case $variant in
-        plain) build_site 1; plain_rules ;;
+        bare) build_site 1; plain_rules ;;
+        plain) build_site 1; plain_rules; use_ip_rules ;;
         homing-*)
             IFS=- read -r _ uplinks policies <<< "$variant"
             build_site "$uplinks"
