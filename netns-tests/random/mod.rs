@@ -42,6 +42,7 @@ fn explain_agrees_with_the_kernel() {
     let mut dice = Dice::new(seed);
     let mut site = prepare();
     let mut verdicts = Verdicts::default();
+    let mut looked_up = 0;
     for round in 0..ROUNDS {
         let profile = world::profile(&mut dice);
         let (down, routes) = disturb(&site, &mut dice);
@@ -50,6 +51,7 @@ fn explain_agrees_with_the_kernel() {
             _ => site.reload(&profile),
         }
         settle(&site);
+        looked_up += u32::from(looks_policies_up(&site));
         let shots = world::shots(&mut dice, &site, &down, round * each, each);
         let wrong = play(&site, &shots, &down, &mut verdicts);
         let about = format!("{profile}down: {down:?}\nroutes: {routes:#?}");
@@ -65,7 +67,14 @@ fn explain_agrees_with_the_kernel() {
     println!("{verdicts:#?}");
     if (seed, each) == (SEED, SHOTS / ROUNDS) {
         verdicts.assert_all_kinds_were_seen();
+        assert!(looked_up >= 3, "policies were looked up in {looked_up} rounds");
     }
+}
+
+/// Whether there are so many policies that they are no longer walked one by one.
+fn looks_policies_up(site: &Site) -> bool {
+    let rules = site.command("nft", &["list", "chain", "inet", "homing", "policies4"]).stdout;
+    rules.contains(". ct mark map")
 }
 
 /// The usual site, and more addresses; every source may leave everywhere: each packet is looked at

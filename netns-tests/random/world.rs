@@ -60,17 +60,61 @@ pub fn profile(dice: &mut Dice) -> String {
         );
     }
     text += "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\n";
-    let policies: Vec<String> = (0..dice.below(7)).map(|n| policy(dice, n)).collect();
+    let policies: Vec<String> = match dice.percent(30) {
+        true => crowd(dice),
+        false => (0..dice.below(7)).map(|n| policy(dice, n)).collect(),
+    };
     if !policies.is_empty() {
         text += &format!("policies:\n{}", policies.concat());
     }
     text + &firewall(dice)
 }
 
+/// So many policies that they are looked up; a few of them as usual.
+fn crowd(dice: &mut Dice) -> Vec<String> {
+    let numbers: Vec<usize> = (0..160).collect();
+    let mut matched: Vec<String> =
+        dice.shuffle(&numbers).into_iter().map(|number| narrow(dice, number)).collect();
+    for _ in 0..3 {
+        let place = dice.below(matched.len());
+        matched.insert(place, matches(dice));
+    }
+    matched.iter().enumerate().map(|(n, matches)| policy_of(dice, n, matches)).collect()
+}
+
+/// A match that few packets have, and that overlaps few others of its kind.
+fn narrow(dice: &mut Dice, number: usize) -> String {
+    let host = 10 + number % 20;
+    let from = format!("from: [10.1.0.{host}, \"fd00:1::{host:x}\"]");
+    let to = *dice.pick(&[
+        "to: [203.0.113.10, \"2001:db8:ffff::10\"]",
+        "to: [203.0.113.16/28, \"2001:db8:ffff::20/124\"]",
+        "to: [203.0.113.53, \"2001:db8:ffff::53\"]",
+        "to: [198.51.100.0/24, \"2001:db8:100::/64\"]",
+    ]);
+    let (port, last) = (*dice.pick(&PORTS), 9000 + number);
+    let protocol = *dice.pick(&["tcp", "udp", "[tcp, udp]", "icmp", "47"]);
+    match number / 20 {
+        0 if number < 8 => from,
+        0 => format!("ports: [{last}]"),
+        1 if number < 30 => format!("{to}, ports: [{port}]"),
+        1 => format!("from: [10.1.0.{host}, dmz, \"fd00:1::{host:x}\"], {to}, ports: [{last}]"),
+        2 => format!("{from}, protocol: {protocol}"),
+        3 | 4 => format!("{from}, ports: [{port}, \"8000-{last}\"]"),
+        5 => format!("{from}, {to}, protocol: {protocol}"),
+        _ => format!("{from}, {to}, ports: [{port}]"),
+    }
+}
+
 fn policy(dice: &mut Dice, number: usize) -> String {
+    let matches = if dice.percent(85) { matches(dice) } else { String::new() };
+    policy_of(dice, number, &matches)
+}
+
+fn policy_of(dice: &mut Dice, number: usize, matches: &str) -> String {
     let mut text = format!("  - {{ name: p{number}");
-    if dice.percent(85) {
-        text += &format!(", match: {{ {} }}", matches(dice));
+    if !matches.is_empty() {
+        text += &format!(", match: {{ {matches} }}");
     }
     if dice.percent(80) {
         let members = dice.some(&UPLINKS);

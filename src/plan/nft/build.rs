@@ -128,6 +128,18 @@ impl Builder {
     }
 }
 
+/// The attribute of a set of at most so many elements. A set that says how many has as many buckets
+/// from the start, and the kernel then finds an element with half the instructions.
+pub(super) fn at_most(elements: u32) -> String {
+    format!("size {elements};")
+}
+
+/// Elements of a set with one for each uplink; twice as many, as old ones may leave after new ones came.
+pub(super) const ONE_EACH: u32 = 128;
+
+/// Elements of a slot table, with the same room.
+pub(super) const SLOT_ELEMENTS: u32 = 512;
+
 /// The rules of one chain, to append to.
 pub(super) struct Rules<'a> {
     chain: &'a mut Chain,

@@ -1,11 +1,16 @@
 //! Sets and maps whose elements follow from ids, addresses and links.
 
-use super::build::{Builder, address_type, map_of, mark_bytes, names, set_of, verdicts_of};
+use super::build::{
+    Builder, ONE_EACH, address_type, at_most, map_of, mark_bytes, names, set_of, verdicts_of,
+};
 use crate::kstate::{
     Bytes, ElementData, Elements, FieldType, Role, Verdict, concatenate, ifname_bytes,
 };
 use crate::model::{Family, Name, Uplink, UplinkId};
 use crate::plan::view::{Layout, View};
+
+/// Every policy with every uplink.
+const MOST_TAKES: u32 = 16_384;
 
 /// Bytes of an address.
 fn address_bytes(address: std::net::IpAddr) -> Bytes {
@@ -23,21 +28,29 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, view: &View) {
         };
         layout.uplinks().map(element).collect::<Elements>()
     };
+    let few = at_most(ONE_EACH);
+    let counted = format!("{few} counter;");
     let devices = layout.uplinks().map(|(u, _)| (ifname_bytes(&u.interface), ElementData::Nothing));
-    table.set(names::UPLINKS, Role::Fixed, set_of(&[FieldType::IfName]), "", devices.collect());
+    table.set(names::UPLINKS, Role::Fixed, set_of(&[FieldType::IfName]), &few, devices.collect());
     let entry = by_device(names::entry, Verdict::Jump);
     let shape = verdicts_of(&[FieldType::IfName]);
-    table.set(names::ENTRY, Role::Fixed, shape, "counter;", entry);
+    table.set(names::ENTRY, Role::Fixed, shape, &counted, entry);
     let routed = by_device(names::pin, Verdict::Goto);
     let shape = verdicts_of(&[FieldType::RouteDevice]);
-    table.set(names::ROUTED, Role::Fixed, shape, "counter;", routed);
+    table.set(names::ROUTED, Role::Fixed, shape, &counted, routed);
     let shape = verdicts_of(&[FieldType::Mark]);
-    table.set(names::TAKE, Role::Fixed, shape.clone(), "counter;", takes(layout));
+    table.set(
+        names::TAKE,
+        Role::Fixed,
+        shape.clone(),
+        &format!("{} counter;", at_most(MOST_TAKES)),
+        takes(layout),
+    );
     let restore = layout.uplinks().map(|(uplink, id)| {
         let chain = names::uplink(id, &uplink.name);
         (mark_bytes(layout.mark(id).0), ElementData::Verdict(Verdict::Goto(chain)))
     });
-    table.set(names::RESTORE, Role::Fixed, shape.clone(), "", restore.collect());
+    table.set(names::RESTORE, Role::Fixed, shape.clone(), &few, restore.collect());
     let carried = layout.policies().map(|(policy, id)| {
         let chain = names::carried(id, &policy.name);
         (mark_bytes(layout.policy_mark(id).0), ElementData::Verdict(Verdict::Goto(chain)))
@@ -88,7 +101,13 @@ fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family)
     }
     let device = FieldType::IfName;
     table.set(names::own(family), Role::Fixed, set_of(&[device, address]), "", own);
-    table.set(names::snat(family), Role::Fixed, map_of(&[device], address), "", snat);
+    table.set(
+        names::snat(family),
+        Role::Fixed,
+        map_of(&[device], address),
+        &at_most(ONE_EACH),
+        snat,
+    );
     let shape = map_of(&[device], FieldType::Size);
-    table.set(names::segment(family), Role::Fixed, shape, "", segments);
+    table.set(names::segment(family), Role::Fixed, shape, &at_most(ONE_EACH), segments);
 }

@@ -7,6 +7,7 @@
 
 mod bindings;
 mod build;
+mod dispatch;
 mod elements;
 mod filter;
 mod matching;
@@ -54,6 +55,7 @@ fn add_steering(table: &mut build::Builder, layout: &Layout, view: &View, seen: 
     let observed = seen.ours.nft.as_ref();
     let previous = |name: &str| Some(&observed?.sets.get(name)?.elements);
     for (name, set) in build_steering(layout, view, previous) {
-        table.set(name, Role::Steering, set.shape, "", set.elements);
+        let size = if name.starts_with("slots") { build::SLOT_ELEMENTS } else { build::ONE_EACH };
+        table.set(name, Role::Steering, set.shape, &build::at_most(size), set.elements);
     }
 }
