@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Prints how long homing takes from exec to ready with three uplinks, and how much memory it then has.
+# Prints how long homing takes from exec to ready with three uplinks, how much memory it then has, and how much
+# of a processor it takes while nothing happens.
 #
-#   benches/start.sh [PROGRAM] [RUNS]        default: target/release/homing, 10 runs
+#   benches/start.sh [PROGRAM] [RUNS] [SECONDS]     default: target/release/homing, 10 runs, 30 s of idleness
 #
 # The site is two network namespaces with three cables between them, each with IPv4 and IPv6. They,
 # the files and every process started here are gone at the end, however it ends. The clock starts
@@ -13,6 +14,7 @@ unset JOURNAL_STREAM NOTIFY_SOCKET HOMING_LOG    # each would change what is wri
 
 program=${1:-target/release/homing}
 runs=${2:-10}
+seconds=${3:-30}
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "bench: $*"; exit 1; }
@@ -28,7 +30,7 @@ if [ "$(id -u)" != 0 ]; then
     unshare --user --map-root-user --net --mount true 2> /dev/null ||
         die "network namespaces need root here: run it with sudo"
     exec unshare --user --map-root-user --net --mount -- \
-        sh -c 'mount -t tmpfs tmpfs /run && exec "$@"' sh "$(readlink -f "$0")" "$program" "$runs"
+        sh -c 'mount -t tmpfs tmpfs /run && exec "$@"' sh "$(readlink -f "$0")" "$program" "$runs" "$seconds"
 fi
 
 router=homing-bench-$$-router
@@ -117,6 +119,25 @@ memory() {
     awk '/^Pss:/ { printf ", proportional %.1f MB\n", $2 / 1024 }' "/proc/$pid/smaps_rollup"
 }
 
+# Nanoseconds that all its threads have had.
+used() {
+    cat /proc/"$pid"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
+}
+
+# Runs it for some seconds more, while nothing happens.
+measure_idle() {
+    local before after
+    start
+    sleep 5    # IPv6 has settled, and homing has followed it
+    before=$(used)
+    sleep "$seconds"
+    after=$(used)
+    stop
+    homing down --runtime-dir "$dir/run" --state-dir "$dir/state"
+    awk -v used="$((after - before))" -v seconds="$seconds" \
+        'BEGIN { printf "%.3f %% of a core (%.1f ms in %d s)\n", used / seconds / 1e7, used / 1e6, seconds }'
+}
+
 build_site
 say "homing $("$program" --version | cut -d' ' -f2), Linux $(uname -r), $(nproc) cores, $(nft --version | cut -d' ' -f2)"
 
@@ -136,3 +157,5 @@ done
 echo "start to ready, 3 uplinks, nothing there before: $(summary < "$dir/first")"
 echo "start to ready, 3 uplinks, data plane in place:  $(summary < "$dir/again")"
 echo "memory, ready and asked for its status once:     $(cat "$dir/memory")"
+measure_idle > "$dir/idle"
+echo "idle, 3 uplinks:                                 $(cat "$dir/idle")"
