@@ -12,21 +12,22 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 HOMING := $(TARGET)/release/homing
 
 # program:package of Debian. homing itself calls only nft; the lab also ip; the tests all of them.
-PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential
+PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential python3:python3
 
 # The unit tests of the kernel room make network namespaces. Without root that takes a user namespace.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --)
 
 say = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help deps build demo test fmt clippy unit doc netns bench fuzz deny clean
+.PHONY: help deps build demo test fmt clippy unit doc netns test-vm bench fuzz deny clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    a whole site in network namespaces, with homing at work in it (Ctrl-C ends it)'
 	@echo 'make test    everything that CI checks: format, lints, unit tests, docs, scenarios'
 	@echo 'make build   $(HOMING)'
-	@echo 'make bench   start to ready, and memory'
+	@echo 'make test-vm a few scenarios on kernels 6.1, 6.12 and 7.3, in virtual machines'
+	@echo 'make bench   what homing costs, against what was promised (about half an hour)'
 	@echo 'make fuzz    mutated input for every decoder, SECONDS_EACH=300'
 	@echo 'make deny    licences, banned crates and sources of what homing is built from'
 	@echo 'make deps    install the system packages that these need'
@@ -83,9 +84,15 @@ netns: deps
 	$(call say,Scenarios on the real kernel; in network namespaces of their own)
 	$(CARGO) test --locked --test netns
 
+test-vm: deps
+	$(call say,A few scenarios on other kernels)
+	$(CARGO) build --locked --bins --tests
+	netns-tests/on-kernels.sh "$$($(CARGO) test --locked --test netns --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" \
+	    $(TARGET)/debug/homing
+
 bench: build
-	$(call say,Start and memory)
-	benches/start.sh $(HOMING)
+	$(call say,What homing costs)
+	benches/run --program $(HOMING)
 
 fuzz: deps
 	$(call say,Mutated input; what is found lies in fuzz/artifacts)
