@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Whether the services of this host work in the network namespace of this thread: that of process
-/// 1. Each namespace has files of its own below `/proc/PID/net`, and everybody may look at them
+/// Whether the services of this host work in the network namespace of this thread: that of the first
+/// process. Each namespace has files of its own below `/proc/PID/net`, and everybody may look at them
 /// (`ns/net` is for those who may trace the process). `proc` is `/proc`.
 pub(super) fn shares_our_namespace(proc: &Path) -> bool {
     let file = |whose: &str| std::fs::metadata(proc.join(whose).join("net/dev"));
@@ -81,7 +81,9 @@ mod tests {
     fn a_namespace_of_its_own_is_not_the_services() {
         let proc = std::env::temp_dir().join(format!("homing-proc-{}", std::process::id()));
         let [theirs, ours] = ["1", "thread-self"].map(|who| proc.join(who).join("net"));
-        [&theirs, &ours].map(|folder| fs::create_dir_all(folder).unwrap());
+        for folder in [&theirs, &ours] {
+            fs::create_dir_all(folder).unwrap();
+        }
         let unknown = shares_our_namespace(&proc);
         fs::write(theirs.join("dev"), "").unwrap();
         fs::write(ours.join("dev"), "").unwrap();
