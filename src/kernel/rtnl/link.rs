@@ -27,20 +27,18 @@ pub(super) fn decode(body: &[u8]) -> Option<(IfName, Link)> {
     let index = u32_ne(body.get(4..)?)?;
     let flags = u32_ne(body.get(8..)?)?;
     let has = |flag: libc::c_int| flags & flag.cast_unsigned() != 0;
-    let (mut name, mut mtu, mut carrier) = (None, 0, true);
+    let (mut name, mut mtu) = (None, 0);
     for (kind, value) in attributes(body.get(HEADER_LEN..)?) {
         match kind {
             libc::IFLA_IFNAME => name = IfName::new(&text(value)).ok(),
             libc::IFLA_MTU => mtu = u32_ne(value).unwrap_or(0),
-            CARRIER => carrier = value.first() != Some(&0),
             _ => {}
         }
     }
-    let up = has(libc::IFF_UP);
     let link = Link {
         index,
-        up,
-        carrier: up && carrier,
+        up: has(libc::IFF_UP),
+        carrier: has_carrier(body),
         mtu,
         loopback: has(libc::IFF_LOOPBACK),
         point_to_point: has(libc::IFF_POINTOPOINT),
@@ -48,11 +46,14 @@ pub(super) fn decode(body: &[u8]) -> Option<(IfName, Link)> {
     Some((name?, link))
 }
 
-/// Whether a link is up and has carrier, by the body of its message.
+/// Whether a link is up and can send, by the body of its message. Without carrier it cannot, from that
+/// moment on; when the carrier is back it cannot either until the kernel has set the device going
+/// (`IFF_RUNNING`), and a first packet in between would be lost for a second.
 pub(in crate::kernel) fn has_carrier(body: &[u8]) -> bool {
     let flags = body.get(8..).and_then(u32_ne).unwrap_or(0);
+    let going = (libc::IFF_UP | libc::IFF_RUNNING).cast_unsigned();
     let carrier = body.get(HEADER_LEN..).and_then(|rest| attribute(rest, CARRIER));
-    flags & libc::IFF_UP.cast_unsigned() != 0 && carrier.and_then(<[u8]>::first) != Some(&0)
+    flags & going == going && carrier.and_then(<[u8]>::first) != Some(&0)
 }
 
 #[cfg(test)]
@@ -72,8 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_down_has_no_carrier() {
-        for (flags, expected) in [(libc::IFF_UP, true), (libc::IFF_POINTOPOINT, false)] {
+    fn a_link_that_is_down_or_not_yet_going_has_no_carrier() {
+        let going = libc::IFF_UP | libc::IFF_RUNNING;
+        for (flags, expected) in [(going, true), (libc::IFF_UP, false), (libc::IFF_RUNNING, false)]
+        {
             let bytes = link("wan0", flags);
             let found = messages(&bytes).find_map(|message| decode(message.body));
             let found = found.map(|(name, link)| (name.to_string(), link.index, link.carrier));
