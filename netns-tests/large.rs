@@ -31,7 +31,16 @@ fn fails_over(site: &Site, uplink: &str) {
     until(PATIENCE, left, |left| *left).expect("new sessions leave it");
     assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
     site.stage.isp(uplink).unwrap().heal().unwrap();
-    site.wait_usable(uplink, true);
+    let back = || {
+        let opened = quick.open_all(&wanted);
+        opened.iter().flatten().any(|session| site.uplink(session) == uplink)
+    };
+    until(PATIENCE, back, |back| *back).expect("new sessions come back to it");
+}
+
+fn wait_settled(site: &Site) {
+    let plan = || site.homing(&["plan", &site.path("site.yaml")]).stdout;
+    until(2 * PATIENCE, plan, |plan| plan == "# nothing to change\n").expect("settled");
 }
 
 fn a_thousand_addresses_on_an_uplink(family: Family) {
@@ -65,8 +74,7 @@ fn a_thousand_addresses_on_an_uplink(family: Family) {
     // All go and come at once: a thousand notices each.
     for verb in ["del", "add"] {
         site.router().ip(&lines(verb)).unwrap();
-        let settled = || site.homing(&["plan", &site.path("site.yaml")]).stdout;
-        until(2 * PATIENCE, settled, |plan| plan == "# nothing to change\n").expect(verb);
+        wait_settled(&site);
     }
     site.assert_stay(&mut sessions, "addresses came and went");
 }
@@ -122,6 +130,7 @@ fn sixty_uplinks(family: Family) {
         let uplinks = status["uplinks"].as_object().unwrap().values();
         uplinks.filter(|u| u["usable"] == true).count() == 3
     });
+    wait_settled(&site);
     let opened: Vec<_> =
         (0..20).map(|host| site.way(Protocol::Tcp, host, site.server(1, 8080))).collect();
     assert_eq!(opened.len(), 20);

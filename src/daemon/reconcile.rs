@@ -14,6 +14,9 @@ use crate::plan::{self, ChangeSet, Layout, Mender, Scope, View};
 /// How often a round looks and changes before it gives up: somebody else may be working too.
 const PASSES: usize = 3;
 
+/// How often it does so while the host itself goes on changing.
+const LIMIT: usize = 12;
+
 /// What a round needs to know.
 #[derive(Debug, Clone)]
 pub struct Round {
@@ -73,7 +76,10 @@ impl Round {
         report: &mut Report,
     ) -> Option<(KernelState, Snapshot)> {
         let mut refused = None;
-        for pass in 0..=PASSES {
+        let mut passes = 0;
+        // Links and addresses may go on changing meanwhile: a pass that met another world than the
+        // one before is not counted.
+        for pass in 0..=LIMIT {
             let seen = match observe_for(kernel, &self.layout) {
                 Ok(seen) => seen,
                 Err(error) => {
@@ -87,20 +93,25 @@ impl Round {
             let (view, desired) = decide(&self.layout, &seen);
             let changes = plan::diff(&desired, &seen.ours, Scope::All);
             report.view = Some(view);
-            report.seen = Some(Arc::new(seen.clone()));
+            let before = report.seen.replace(Arc::new(seen.clone()));
             if changes.is_empty() {
                 return Some((desired, seen));
             }
-            if pass == PASSES || refused.is_some() {
-                let changed = || "the kernel's state does not stay as it was set".to_owned();
-                report.failure = Some(failure(refused.unwrap_or_else(changed), &changes));
+            if let Some(reason) = refused {
+                report.failure = Some(failure(reason, &changes));
                 return None;
             }
+            passes += usize::from(before.is_none_or(|before| before.facts == seen.facts));
             if pass == 0 && self.in_force.is_none() {
                 report.mended = self.adopt(&report.view, &seen);
             }
             report.steps += changes.steps.len();
             refused = apply(kernel, state, &seen, &changes).err();
+            if passes > PASSES || pass == LIMIT {
+                let changed = || "the kernel's state does not stay as it was set".to_owned();
+                report.failure = Some(failure(refused.unwrap_or_else(changed), &changes));
+                return None;
+            }
         }
         None
     }
