@@ -181,15 +181,17 @@ impl Engine {
                 _ => {}
             }
         }
-        self.steer(actions);
+        self.steer(now, actions);
     }
 
     /// New sessions follow what was heard of carriers: of many that changed at once, in one batch.
-    fn steer(&mut self, actions: &mut Vec<Action>) {
+    fn steer(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(steering) = &mut self.steering else { return };
         let ops = steering.follow_links(&self.carriers);
         if !ops.is_empty() {
             actions.push(Action::Steer(ops));
+            // Nobody tells us of our own changes: look whether they stand.
+            self.due = self.due.min(now + SPACING);
         }
     }
 
@@ -250,7 +252,7 @@ impl Engine {
             actions.extend(self.mend(&report, moved));
             self.steering = steering(&report, &in_force);
             self.in_force = in_force;
-            self.steer(actions);
+            self.steer(now, actions);
             if !self.ready {
                 self.ready = true;
                 actions.push(Action::Ready);

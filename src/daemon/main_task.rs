@@ -19,7 +19,7 @@ use super::run::RunError;
 use super::status::{Background, Sample, Status, build_status};
 use super::sweeper::Sweeper;
 use crate::clock;
-use crate::kernel::{Kernel as _, Linux, Notice, Notices};
+use crate::kernel::{Hush, Kernel as _, Linux, Notice, Notices};
 use crate::kstate::{NftOp, Step};
 use crate::model::Site;
 use crate::plan::{Layout, Remembered};
@@ -37,6 +37,7 @@ pub(super) struct Workers {
     pub(super) reader: Reader,
     /// For the short way, which this task goes itself.
     pub(super) linux: Linux,
+    pub(super) hush: Hush,
 }
 
 /// Who waits for a profile to be in force.
@@ -120,7 +121,7 @@ impl MainTask {
                     }
                     Err(error) => {
                         tracing::warn!("kernel notices failed, opening them again: {error}");
-                        notices = Notices::open()?;
+                        notices = Notices::open(&self.workers.hush)?;
                         self.handle(Event::Noticed(vec![Notice::Overrun]));
                     }
                 },

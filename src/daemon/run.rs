@@ -15,7 +15,7 @@ use super::reconciler::Reconciler;
 use super::requests::Request;
 use super::state::StateDir;
 use super::sweeper::Sweeper;
-use crate::kernel::{self, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
+use crate::kernel::{self, Hush, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::kstate::{Missing, Rule, Step};
 use crate::plan::{Layout, Remembered};
 
@@ -73,7 +73,8 @@ pub async fn run<Open>(
     let held = Exclusive::take().map_err(|e| RunError::System("take the lock", e))?;
     let _held = held.ok_or(RunError::Running)?;
     let mut state = StateDir::open(&options.state_dir);
-    let notices = Notices::open()?;
+    let hush = Hush::default();
+    let notices = Notices::open(&hush)?;
     let routing = site.routing;
     let ranges =
         Ranges { first_priority: routing.first_priority, first_table: routing.first_table };
@@ -92,7 +93,7 @@ pub async fn run<Open>(
     let (reconciler, reports) =
         Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
     let (sweeper, mended) =
-        Sweeper::start(ranges).map_err(|e| RunError::System("start a thread", e))?;
+        Sweeper::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
     sweeper.watch(layout.clone());
     let _open = open().map_err(|e| RunError::System("open the socket", e))?;
     let reader = Reader::start(Linux::open(ranges)?);
@@ -100,7 +101,8 @@ pub async fn run<Open>(
         reconciler,
         sweeper,
         reader: reader.map_err(|e| RunError::System("start a thread", e))?,
-        linux: Linux::open(ranges)?,
+        linux: Linux::open(ranges)?.hushed(&hush),
+        hush,
     };
     let main = MainTask::new(layout, known, options.profile, workers);
     main.live(notices, reports, mended, requests).await

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::mending::{Extent, Mended, mend};
 
 use crate::clock;
-use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, Ranges, Timeouts};
+use crate::kernel::{Conntrack, DumpedElement, Hush, KernelError, Linux, Ranges, Timeouts};
 use crate::kstate::{Bytes, ElementData};
 use crate::model::Mark;
 use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals};
@@ -39,10 +39,12 @@ impl Sweeper {
     /// Starts the thread. It ends when this is dropped. What was mended comes by the receiver.
     pub(super) fn start(
         ranges: Ranges,
+        hush: Hush,
     ) -> std::io::Result<(Sweeper, mpsc::UnboundedReceiver<Mended>)> {
         let (orders, inbox) = channel();
         let (told, mended) = mpsc::unbounded_channel();
-        let worker = Worker { ranges, told, layout: None, took: Duration::ZERO, failing: false };
+        let worker =
+            Worker { ranges, hush, told, layout: None, took: Duration::ZERO, failing: false };
         let name = "sweeper".to_owned();
         thread::Builder::new().name(name).spawn(move || worker.work(&inbox))?;
         Ok((Sweeper(orders), mended))
@@ -62,6 +64,7 @@ impl Sweeper {
 
 struct Worker {
     ranges: Ranges,
+    hush: Hush,
     told: mpsc::UnboundedSender<Mended>,
     layout: Option<Arc<Layout>>,
     took: Duration,
@@ -99,7 +102,8 @@ impl Worker {
 
     fn sweep(&mut self) {
         let Some(layout) = &self.layout else { return };
-        let outcome = sweep(self.ranges, layout);
+        let outcome =
+            Linux::open(self.ranges).and_then(|kernel| sweep(kernel.hushed(&self.hush), layout));
         // Told once, not at every turn.
         if let (Err(error), false) = (&outcome, self.failing) {
             tracing::warn!("bindings are not renewed under live sessions: {error}");
@@ -116,8 +120,7 @@ impl Worker {
     }
 }
 
-fn sweep(ranges: Ranges, layout: &Layout) -> Result<(), KernelError> {
-    let mut kernel = Linux::open(ranges)?;
+fn sweep(mut kernel: Linux, layout: &Layout) -> Result<(), KernelError> {
     let mut renewals = Renewals::new(layout);
     for map in renewals.maps_mut() {
         let elements = kernel.dump_elements(&map.name)?;

@@ -19,6 +19,7 @@ mod features;
 mod host;
 #[doc(hidden)]
 pub mod hostile;
+mod hush;
 mod nfnl;
 mod nft_element;
 mod nft_read;
@@ -50,12 +51,14 @@ pub use error::KernelError;
 pub use fake::Fake;
 pub use features::probe as probe_features;
 pub use host::read_host;
+pub use hush::Hush;
 pub use nft_element::DumpedElement;
 pub use notices::{Notice, Notices};
 pub use rtnl::{NoSuchDevice, RouteError};
 pub use socket::NetlinkError;
 pub use traffic::read_device_bytes;
 
+use self::nft_write::Writer;
 use self::rtnl::{Names, Rtnl};
 use self::socket::Channel;
 use crate::kstate::{
@@ -118,7 +121,7 @@ pub struct Linux {
     ranges: Ranges,
     sysctl_interest: Vec<SysctlKey>,
     rtnl: Rtnl,
-    netfilter: Channel,
+    netfilter: Writer,
     generation: u32,
     tolerated: Option<BTreeSet<Rule>>,
 }
@@ -134,10 +137,20 @@ impl Linux {
             ranges,
             sysctl_interest: Vec::new(),
             rtnl: Rtnl::open().map_err(open("rtnetlink"))?,
-            netfilter: Channel::open(NETLINK_NETFILTER).map_err(open("nfnetlink"))?,
+            netfilter: Writer {
+                channel: Channel::open(NETLINK_NETFILTER).map_err(open("nfnetlink"))?,
+                hush: None,
+            },
             generation: 0,
             tolerated: None,
         })
+    }
+
+    /// Changes elements unheard by our own [`Notices`].
+    #[must_use]
+    pub fn hushed(mut self, hush: &Hush) -> Linux {
+        self.netfilter.hush = Some(hush.clone());
+        self
     }
 
     /// Where our numbers lie.
@@ -180,7 +193,7 @@ impl Linux {
 
     /// The ports by which notices name changes of ours (see [`Notice::port`]).
     pub fn ports(&self) -> [u32; 2] {
-        [self.rtnl.port(), self.netfilter.port()]
+        [self.rtnl.port(), self.netfilter.channel.port()]
     }
 
     /// The elements of one set of ours, with what is left of their time and their counters.
@@ -188,7 +201,7 @@ impl Linux {
     /// # Errors
     /// When there is no such set.
     pub fn dump_elements(&mut self, set: &str) -> Result<Vec<DumpedElement>, KernelError> {
-        nft_read::dump_elements(&mut self.netfilter, set)
+        nft_read::dump_elements(&mut self.netfilter.channel, set)
     }
 
     /// One element of a set of ours, if it is there.
@@ -200,7 +213,7 @@ impl Linux {
         set: &str,
         key: &[u8],
     ) -> Result<Option<DumpedElement>, KernelError> {
-        nft_read::get_element(&mut self.netfilter, set, key)
+        nft_read::get_element(&mut self.netfilter.channel, set, key)
     }
 
     /// Where a packet would go.
@@ -252,7 +265,7 @@ impl Linux {
 
 impl Kernel for Linux {
     fn observe(&mut self) -> Result<Snapshot, KernelError> {
-        let view = nft_read::read(&mut self.netfilter)?;
+        let view = nft_read::read(&mut self.netfilter.channel)?;
         let mut seen = Snapshot {
             ours: KernelState {
                 sysctls: sysctl::read_all(&self.sysctl_interest)?,

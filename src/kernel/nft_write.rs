@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::hush::Hush;
 use super::nfnl::{Batch, attr, kind};
 use super::nft_element::{DumpedElement, encode, encode_timed};
 use super::socket::{Channel, NetlinkError};
@@ -24,14 +25,30 @@ const LIST_LIMIT: usize = 60_000;
 /// Elements of one message.
 const ELEMENTS_LIMIT: usize = 700;
 
+/// The socket by which elements are changed.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) channel: Channel,
+    pub(super) hush: Option<Hush>,
+}
+
+impl Writer {
+    fn batch(&mut self, message: Message) -> Result<(), NetlinkError> {
+        match &self.hush {
+            Some(hush) => hush.batch(&mut self.channel, message),
+            None => self.channel.batch(message),
+        }
+    }
+}
+
 /// Does one transaction.
-pub(super) fn apply(channel: &mut Channel, ops: &[NftOp]) -> Result<(), KernelError> {
+pub(super) fn apply(writer: &mut Writer, ops: &[NftOp]) -> Result<(), KernelError> {
     if ops.is_empty() {
         return Ok(());
     }
     let changes: Option<Vec<Change<'_>>> = ops.iter().map(Change::of).collect();
     match changes {
-        Some(changes) => apply_elements(channel, &changes),
+        Some(changes) => apply_elements(writer, &changes),
         None => run_script(&script(ops)),
     }
 }
@@ -60,7 +77,7 @@ impl Change<'_> {
 
 /// Deletes elements of one set; those that are gone already are fine.
 pub(super) fn delete_elements(
-    channel: &mut Channel,
+    writer: &mut Writer,
     set: &str,
     keys: &[Bytes],
 ) -> Result<(), KernelError> {
@@ -69,7 +86,7 @@ pub(super) fn delete_elements(
         add: false,
         elements: keys.iter().map(|key| (key.as_slice(), &ElementData::Nothing)).collect(),
     };
-    apply_elements(channel, &[change])
+    apply_elements(writer, &[change])
 }
 
 /// Gives elements of one set new times. One that is gone meanwhile stays gone.
@@ -77,17 +94,17 @@ pub(super) fn delete_elements(
 /// Each is deleted and added within one transaction, because kernels before 6.12 cannot change an
 /// element's time; a packet sees the one or the other.
 pub(super) fn renew_elements(
-    channel: &mut Channel,
+    writer: &mut Writer,
     set: &str,
     elements: &[DumpedElement],
 ) -> Result<(), KernelError> {
     for chunk in elements.chunks(ELEMENTS_LIMIT) {
-        match channel.batch(renewal(set, chunk)) {
+        match writer.batch(renewal(set, chunk)) {
             // One of them is gone: find it by halves.
             Err(error) if error.is(&[Errno::ENOENT]) && chunk.len() > 1 => {
                 let (left, right) = chunk.split_at(chunk.len() / 2);
-                renew_elements(channel, set, left)?;
-                renew_elements(channel, set, right)?;
+                renew_elements(writer, set, left)?;
+                renew_elements(writer, set, right)?;
             }
             Err(error) if error.is(&[Errno::ENOENT]) => {}
             other => other
@@ -115,11 +132,11 @@ fn renewal(set: &str, elements: &[DumpedElement]) -> Message {
     batch.finish()
 }
 
-fn apply_elements(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), KernelError> {
-    let outcome = match send(channel, changes) {
+fn apply_elements(writer: &mut Writer, changes: &[Change<'_>]) -> Result<(), KernelError> {
+    let outcome = match send(writer, changes) {
         Err(error) if error.is(&[Errno::ENOENT]) => {
-            let present = without_the_gone(channel, changes)?;
-            send(channel, &present)
+            let present = without_the_gone(writer, changes)?;
+            send(writer, &present)
         }
         other => other,
     };
@@ -129,7 +146,7 @@ fn apply_elements(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), K
     })
 }
 
-fn send(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), NetlinkError> {
+fn send(writer: &mut Writer, changes: &[Change<'_>]) -> Result<(), NetlinkError> {
     let mut batch = Batch::new();
     let mut empty = true;
     for change in changes {
@@ -145,7 +162,7 @@ fn send(channel: &mut Channel, changes: &[Change<'_>]) -> Result<(), NetlinkErro
     if empty {
         return Ok(());
     }
-    channel.batch(batch.finish())
+    writer.batch(batch.finish())
 }
 
 /// Writes one message with as many elements as fit; says how many (at least one).
@@ -173,14 +190,14 @@ fn write_list(batch: &mut Batch, change: &Change<'_>, elements: &[(&[u8], &Eleme
 
 /// Leaves out the deletions of elements that are not there.
 fn without_the_gone<'a>(
-    channel: &mut Channel,
+    writer: &mut Writer,
     changes: &'a [Change<'a>],
 ) -> Result<Vec<Change<'a>>, KernelError> {
     let mut present = Vec::new();
     for change in changes {
         let mut elements = change.elements.clone();
         if !change.add {
-            let there = nft_read::elements(channel, change.set, None)?;
+            let there = nft_read::elements(&mut writer.channel, change.set, None)?;
             elements.retain(|(key, _)| there.contains_key(*key));
         }
         present.push(Change { set: change.set, add: change.add, elements });

@@ -6,12 +6,15 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use netlink_sys::Socket;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use netlink_sys::{AsyncSocket, TokioSocket};
 use nix::libc;
+use tokio::io::unix::AsyncFd;
 
+use super::hush::Hush;
 use super::nfnl::{HEADER_LEN, attr, kind, nft_kind};
 use super::rtnl::has_carrier;
 use super::socket::{NetlinkError, enlarge};
@@ -20,7 +23,7 @@ use super::wire::{self, Received, attribute, text, u32_be};
 /// Room for one datagram; a notice of a link with many virtual functions is the longest.
 const DATAGRAM: usize = 64 * 1024;
 /// `NFNLGRP_NFTABLES`
-const NFTABLES_GROUP: u32 = 7;
+pub(super) const NFTABLES_GROUP: u32 = 7;
 /// `RTNLGRP_*`: links, addresses, routes and rules of both families.
 const ROUTE_GROUPS: [u32; 7] = [
     libc::RTNLGRP_LINK,
@@ -76,6 +79,8 @@ pub enum Notice {
         /// As above.
         port: u32,
     },
+    /// While we changed elements unheard, somebody else may have changed something too.
+    Missed,
     /// Notices were lost: observe everything.
     Overrun,
 }
@@ -89,7 +94,7 @@ impl Notice {
             | Notice::Route { port }
             | Notice::Rule { port }
             | Notice::Nft { port, .. } => Some(*port),
-            Notice::Overrun => None,
+            Notice::Missed | Notice::Overrun => None,
         }
     }
 }
@@ -98,18 +103,20 @@ impl Notice {
 pub struct Notices {
     route: Listener,
     netfilter: Listener,
+    hush: Hush,
 }
 
 impl Notices {
-    /// Subscribes. Changes from here on are told. Must be called within a tokio runtime.
+    /// Subscribes. Changes from here on are told, but for our own that are made by `hush`. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
     /// When a socket cannot be opened, or a group cannot be joined.
-    pub fn open() -> Result<Notices, NetlinkError> {
-        Ok(Notices {
-            route: Listener::open(NETLINK_ROUTE, &ROUTE_GROUPS)?,
-            netfilter: Listener::open(NETLINK_NETFILTER, &[NFTABLES_GROUP])?,
-        })
+    pub fn open(hush: &Hush) -> Result<Notices, NetlinkError> {
+        let netfilter = Listener::open(NETLINK_NETFILTER, &[NFTABLES_GROUP])?;
+        hush.listen(netfilter.socket.get_ref().clone());
+        let route = Listener::open(NETLINK_ROUTE, &ROUTE_GROUPS)?;
+        Ok(Notices { route, netfilter, hush: hush.clone() })
     }
 
     /// Waits for the next notice. Cancel safe: what has arrived is kept.
@@ -130,6 +137,9 @@ impl Notices {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Notice>> {
+        if self.hush.poll_missed(cx) {
+            return Poll::Ready(Ok(Notice::Missed));
+        }
         match self.netfilter.poll(cx, decode_nft) {
             Poll::Ready(notice) => Poll::Ready(notice),
             Poll::Pending => self.route.poll(cx, decode_route),
@@ -139,20 +149,26 @@ impl Notices {
 
 /// One socket, and what has been read from it but not handed out.
 struct Listener {
-    socket: TokioSocket,
+    socket: AsyncFd<Arc<Socket>>,
     buffer: Vec<u8>,
     waiting: std::collections::VecDeque<Notice>,
 }
 
 impl Listener {
     fn open(protocol: isize, groups: &[u32]) -> Result<Listener, NetlinkError> {
-        let mut socket = <TokioSocket as AsyncSocket>::new(protocol)?;
+        let mut socket = Socket::new(protocol)?;
         // A socket that is not bound first joins groups, and hears nothing.
-        socket.socket_mut().bind_auto()?;
-        enlarge(socket.socket_ref())?;
+        socket.bind_auto()?;
+        socket.set_non_blocking(true)?;
+        enlarge(&socket)?;
         for group in groups {
-            socket.socket_mut().add_membership(*group)?;
+            socket.add_membership(*group)?;
         }
+        #[expect(
+            deprecated,
+            reason = "`register` is unsafe; this socket owns its descriptor to the end"
+        )]
+        let socket = AsyncFd::new(Arc::new(socket))?;
         Ok(Listener {
             socket,
             buffer: Vec::with_capacity(DATAGRAM),
@@ -169,14 +185,19 @@ impl Listener {
             if let Some(notice) = self.waiting.pop_front() {
                 return Poll::Ready(Ok(notice));
             }
-            self.buffer.clear();
-            match self.socket.poll_recv(cx, &mut self.buffer) {
+            let mut ready = match self.socket.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+            };
+            self.buffer.clear();
+            match ready.try_io(|socket| socket.get_ref().recv(&mut self.buffer, 0)) {
+                // Not ready after all: asking again registers this task.
+                Err(_) => {}
+                Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     return Poll::Ready(Ok(Notice::Overrun));
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) => {
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Ok(Ok(_)) => {
                     let messages = wire::messages(&self.buffer);
                     self.waiting.extend(messages.filter_map(|message| decode(&message)));
                 }

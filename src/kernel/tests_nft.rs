@@ -279,7 +279,7 @@ fn thousands_of_elements_fit_in_one_transaction() {
         let seen = linux.observe().unwrap().ours.nft.unwrap();
         // At once: the hash table may still be growing.
         assert!(seen.sets["big"].elements == all);
-        let uncounted = super::nft_read::elements(&mut linux.netfilter, "big", None);
+        let uncounted = super::nft_read::elements(&mut linux.netfilter.channel, "big", None);
         assert!(uncounted.unwrap() == all);
         apply(&mut linux, vec![delete("big", &slots(), all)]);
         let seen = linux.observe().unwrap().ours.nft.unwrap();

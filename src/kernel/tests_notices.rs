@@ -4,9 +4,15 @@
 
 use std::time::Duration;
 
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::socket::Channel;
 use super::stage::{linux, plug_wan, run, stage};
-use super::{Kernel, Notice, Notices};
-use crate::kstate::{NftOp, OUR_PROTOCOL, Rule, RuleAction, Step};
+use super::{Hush, Kernel, Notice, Notices};
+use crate::kstate::{
+    Bytes, ElementData, Elements, FieldType, NftOp, OUR_PROTOCOL, Rule, RuleAction, SetData,
+    SetShape, Step,
+};
 use crate::model::{Family, RulePriority, TableId};
 
 /// A runtime on this thread, and so in its namespace.
@@ -49,7 +55,7 @@ fn our_rule() -> Step {
 fn every_kind_of_change_is_told() {
     stage(|| {
         block_on(async {
-            let mut notices = Notices::open().unwrap();
+            let mut notices = Notices::open(&Hush::default()).unwrap();
             plug_wan();
             wait_for(&mut notices, |n| matches!(n, Notice::Link { .. })).await;
             wait_for(&mut notices, |n| matches!(n, Notice::Address { .. })).await;
@@ -67,7 +73,7 @@ fn every_kind_of_change_is_told() {
 fn changes_of_our_own_are_recognised() {
     stage(|| {
         block_on(async {
-            let mut notices = Notices::open().unwrap();
+            let mut notices = Notices::open(&Hush::default()).unwrap();
             let mut linux = linux();
             linux.apply(&our_rule()).unwrap();
             let notice = wait_for(&mut notices, |n| matches!(n, Notice::Rule { .. })).await;
@@ -87,11 +93,74 @@ fn changes_of_our_own_are_recognised() {
     });
 }
 
+/// One more slot in the map `slots`, which is made for it.
+fn add_slot(number: u32, to: u32) -> Step {
+    let bytes = |n: u32| Bytes::from_slice(&n.to_ne_bytes());
+    let mark = SetData::Value(vec![FieldType::Mark]);
+    Step::Nft(vec![NftOp::AddElements {
+        set: "slots".to_owned(),
+        shape: SetShape { key: vec![FieldType::Slot], data: mark },
+        elements: Elements::from([(bytes(number), ElementData::Value(bytes(to)))]),
+    }])
+}
+
+fn make_slots() {
+    run("nft add table inet homing");
+    run("nft add map inet homing slots { typeof numgen random mod 256 : meta mark ; }");
+}
+
+#[test]
+fn nobody_is_told_of_what_is_hushed() {
+    stage(|| {
+        make_slots();
+        block_on(async {
+            let hush = Hush::default();
+            let mut notices = Notices::open(&hush).unwrap();
+            let (mut loud, mut quiet) = (linux(), linux().hushed(&hush));
+            quiet.apply(&add_slot(1, 1)).unwrap();
+            loud.apply(&add_slot(2, 1)).unwrap();
+            quiet.apply(&add_slot(3, 1)).unwrap();
+            run("nft add table ip other");
+            let first = notices.next().await.unwrap();
+            assert_eq!(first.port(), Some(loud.ports()[1]), "{first:?}");
+            let second = notices.next().await.unwrap();
+            assert!(matches!(&second, Notice::Nft { name, .. } if name == "nft"), "{second:?}");
+            assert_eq!(notices.arrived().await, None);
+        });
+    });
+}
+
+#[test]
+fn what_others_do_meanwhile_is_noticed() {
+    stage(|| {
+        make_slots();
+        block_on(async {
+            let hush = Hush::default();
+            let mut notices = Notices::open(&hush).unwrap();
+            let mut quiet = linux().hushed(&hush);
+            let mut other = Channel::open(NETLINK_NETFILTER).unwrap();
+            // Two work at once, and only then somebody else does.
+            hush.enter(&mut other);
+            quiet.apply(&add_slot(1, 1)).unwrap();
+            hush.leave(&mut other, false);
+            assert_eq!(notices.arrived().await, None);
+            hush.enter(&mut other);
+            run("nft add table ip other");
+            quiet.apply(&add_slot(2, 1)).unwrap();
+            hush.leave(&mut other, false);
+            wait_for(&mut notices, |n| matches!(n, Notice::Missed)).await;
+            // And a change that is refused counts for nothing.
+            quiet.apply(&add_slot(2, 9)).unwrap_err();
+            assert_eq!(notices.arrived().await, None);
+        });
+    });
+}
+
 #[test]
 fn lost_notices_are_told() {
     stage(|| {
         block_on(async {
-            let mut notices = Notices::open().unwrap();
+            let mut notices = Notices::open(&Hush::default()).unwrap();
             let mut batch = String::new();
             // Each rule is charged with about 1 KiB of the receive buffer, twice.
             for number in 0..40_000 {

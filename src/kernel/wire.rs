@@ -1,6 +1,6 @@
 //! Netlink messages as bytes: what every protocol on the socket has in common.
 
-use netlink_packet_core::{Emitable, NlasIterator};
+use netlink_packet_core::Emitable;
 use nix::libc;
 
 /// `struct nlmsghdr`
@@ -8,6 +8,8 @@ pub(super) const HEADER_LEN: usize = 16;
 /// `struct nlattr`
 const ATTRIBUTE_LEN: usize = 4;
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
+/// `NLA_TYPE_MASK`
+const KIND: u16 = libc::NLA_TYPE_MASK as u16;
 
 /// A request: "do it, and answer".
 pub(super) const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
@@ -160,11 +162,16 @@ pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
-/// The attributes in a body: type (without flags) and value. A torn end is left out.
+/// The attributes in a body: type (without flags) and value. A torn end is left out. By hand: a walk
+/// over 200,000 sessions reads five million of them.
 pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(bytes).map_while(Result::ok).map(|attribute| {
-        let end = ATTRIBUTE_LEN + attribute.value_length();
-        (attribute.kind(), &attribute.into_inner()[ATTRIBUTE_LEN..end])
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let [low, high, kind @ ..] = *rest.first_chunk::<ATTRIBUTE_LEN>()?;
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let value = rest.get(ATTRIBUTE_LEN..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes(kind) & KIND, value))
     })
 }
 

@@ -3,9 +3,10 @@
 //! The packet path renews a binding at each new session. Between those, its idle time counts from
 //! the last packet of any of its sessions, which only a walk over the sessions can tell.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use super::Layout;
 use super::nft::{BindingKey, key_of, names};
