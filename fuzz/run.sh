@@ -19,7 +19,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Ccodegen-units=1 -Cdebug-assertions --
 cargo build --locked --release --target "$host"
 built=${CARGO_TARGET_DIR:-target}/$host/release
 
-all=(profile state routing nftables sessions notices refusals http answer)
+all=(profile state routing nftables sessions notices refusals http answer dns)
 limits=(-max_len=8192 -timeout=2 -rss_limit_mb=300)
 mkdir -p artifacts
 

@@ -6,10 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use crate::api::hostile::request as http;
 pub use crate::cli::show_any as answer;
 pub use crate::kernel::hostile::{nftables, notices, refusals, routing, sessions};
+pub use crate::probe::hostile::dns;
 
 use crate::daemon;
 use crate::kstate::{Address, KernelState, Link, Route, RouteKind, Snapshot};
@@ -21,7 +23,7 @@ use crate::profile;
 pub type Target = fn(&[u8]);
 
 /// Each with its name, which is that of its folder of kept inputs.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("profile", profile),
     ("state", state),
     ("routing", routing),
@@ -31,6 +33,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("refusals", refusals),
     ("http", http),
     ("answer", answer),
+    ("dns", dns),
 ];
 
 /// A profile: read, told of, and, if it is right, made into everything that the kernel must hold.
@@ -59,7 +62,7 @@ fn plan_for(site: Site, remembered: &Remembered) {
     let layout = Layout::new(site, remembered);
     let numbers: BTreeSet<u8> = layout.ids.uplinks.values().map(|id| id.0).collect();
     assert_eq!(numbers.len(), layout.site.uplinks.len(), "each uplink has a number of its own");
-    let desired = plan::build(&layout, &plan::assess(&layout, &seen), &seen);
+    let desired = plan::build(&layout, &plan::assess(&layout, &seen, &Arc::default()), &seen);
     let changes = plan::diff(&desired, &KernelState::default(), Scope::All);
     let _ = changes.commands();
     // What was done is not to be done again.

@@ -15,5 +15,6 @@ pub mod kstate;
 pub mod lab;
 pub mod model;
 pub mod plan;
+pub mod probe;
 pub mod profile;
 pub mod steering;

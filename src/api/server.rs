@@ -3,10 +3,10 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::explain::Asked;
 use crate::daemon::{Refusal, Request, Status};
+use crate::plan::Admin;
 
 /// The socket's name in the runtime directory.
 pub const SOCKET: &str = "api.sock";
@@ -38,7 +39,7 @@ impl Drop for SocketFile {
 ///
 /// # Errors
 /// When the directory or the socket cannot be made.
-pub fn serve(runtime_dir: &Path, engine: Engine) -> io::Result<SocketFile> {
+pub fn serve(runtime_dir: &std::path::Path, engine: Engine) -> io::Result<SocketFile> {
     fs::create_dir_all(runtime_dir)?;
     let path = runtime_dir.join(SOCKET);
     match fs::remove_file(&path) {
@@ -64,6 +65,7 @@ pub(super) fn router(engine: Engine) -> Router {
         .route("/v1/policies", get(policies))
         .route("/v1/bindings", get(bindings))
         .route("/v1/explain", get(explain))
+        .route("/v1/uplinks/{name}/{order}", post(order))
         .route("/v1/reload", post(reload))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -125,6 +127,20 @@ async fn reload(State(engine): State<Engine>) -> Response {
     match ask(&engine, Request::Reload).await {
         Some(Ok(generation)) => Json(json!({ "generation": generation })).into_response(),
         Some(Err(Refusal(reason))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
+        None => stopping(),
+    }
+}
+
+async fn order(
+    State(engine): State<Engine>,
+    Path((name, order)): Path<(String, String)>,
+) -> Response {
+    let Some(admin) = Admin::ordered(&order) else {
+        return refuse(StatusCode::NOT_FOUND, "an uplink takes drain, disable and enable");
+    };
+    match ask(&engine, |reply| Request::Order(name.clone(), admin, reply)).await {
+        Some(Ok(())) => Json(json!({ "uplink": name, "admin": admin.as_str() })).into_response(),
+        Some(Err(Refusal(reason))) => refuse(StatusCode::NOT_FOUND, &reason),
         None => stopping(),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Multi-ISP multihoming edge router: pins every session to a link, in the kernel
 #[derive(Debug, Parser)]
@@ -102,6 +102,18 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what an uplink may be used for; kept over restarts
+    Uplink {
+        /// Its name in the profile
+        name: String,
+        /// What it may be used for
+        order: UplinkOrder,
+        #[command(flatten)]
+        runtime: Runtime,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how everything is
     Status {
         #[command(flatten)]
@@ -148,4 +160,15 @@ pub(super) enum Command {
     Lab(super::lab::Lab),
     /// Print the JSON Schema of profiles, for editors
     Schema,
+}
+
+/// What an uplink may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum UplinkOrder {
+    /// No new sessions but of clients that are bound to it; sessions go on
+    Drain,
+    /// No sessions at all: those that there are end, or move
+    Disable,
+    /// As the profile and its health say
+    Enable,
 }

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::arguments::UplinkOrder;
 use super::check::print;
 use super::{FAILED, NOT_RUNNING, show};
 use crate::api::{Client, ClientError};
+use crate::model::Name;
 
 pub(super) fn status(runtime_dir: &Path, json: bool) -> ExitCode {
     get(runtime_dir, "/v1/status", json, show::status)
@@ -26,7 +28,25 @@ pub(super) fn bindings(runtime_dir: &Path, json: bool) -> ExitCode {
 }
 
 pub(super) fn reload(runtime_dir: &Path, json: bool) -> ExitCode {
-    match ask(runtime_dir, async |client| client.post("/v1/reload").await) {
+    post(runtime_dir, "/v1/reload", json)
+}
+
+pub(super) fn uplink(runtime_dir: &Path, name: &str, order: UplinkOrder, json: bool) -> ExitCode {
+    if Name::new(name).is_err() {
+        eprintln!("homing: `{name}` is no name of an uplink");
+        return ExitCode::from(FAILED);
+    }
+    let order = match order {
+        UplinkOrder::Drain => "drain",
+        UplinkOrder::Disable => "disable",
+        UplinkOrder::Enable => "enable",
+    };
+    post(runtime_dir, &format!("/v1/uplinks/{name}/{order}"), json)
+}
+
+/// Orders something; silence means that it is done.
+fn post(runtime_dir: &Path, path: &str, json: bool) -> ExitCode {
+    match ask(runtime_dir, async |client| client.post(path).await) {
         Ok(answer) => {
             if json {
                 print(&format!("{answer:#}"));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -24,7 +25,8 @@ fn changes(profile: &Path, full: bool, state_dir: &Path) -> anyhow::Result<Chang
     let (site, warnings) = daemon::load_profile(profile)?;
     eprint!("{warnings}");
     let (layout, seen) = look(site, state_dir).context("cannot read the kernel's state")?;
-    let view = plan::assess(&layout, &seen);
+    // How uplinks answer only steers, which is no difference.
+    let view = plan::assess(&layout, &seen, &Arc::default());
     let desired = plan::build(&layout, &view, &seen);
     Ok(match full {
         true => plan::diff(&desired, &KernelState::default(), Scope::Structure),

@@ -35,7 +35,7 @@ enum Action {
     Fail {
         /// The uplink
         uplink: String,
-        /// carrier, silent, gateway-only, or loss=30%
+        /// carrier, silent, gateway-only, captive, or loss=30%
         #[arg(long, default_value = "carrier", value_parser = str::parse::<Fault>)]
         how: Fault,
     },

@@ -36,6 +36,9 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Run { profile, runtime, state } => run::run(profile, runtime, state),
         Command::Down { state, .. } => kernel::down(&state.state_dir),
         Command::Reload { runtime, json } => control::reload(&runtime.runtime_dir, json),
+        Command::Uplink { name, order, runtime, json } => {
+            control::uplink(&runtime.runtime_dir, &name, order, json)
+        }
         Command::Status { runtime, json } => control::status(&runtime.runtime_dir, json),
         Command::Uplinks { runtime, json } => control::uplinks(&runtime.runtime_dir, json),
         Command::Policies { runtime, json } => control::policies(&runtime.runtime_dir, json),

@@ -19,19 +19,32 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::dealing::{BUDGET, Carried, Dealing};
+use super::evacuations::Evacuations;
+use super::evacuator::{Evacuated, Move};
+use super::judge::{Ask, Judge, Ruling, overall};
 use super::mending::Mended;
-use super::reconcile::Round;
+use super::reconcile::{Live, Round};
 use super::reconciler::InForce;
 use super::report::Report;
-use crate::kernel::Notice;
+use crate::health::{Figures, Health, Question};
+use crate::kernel::{Notice, Unreachable};
 use crate::kstate::NftOp;
-use crate::model::{Family, Name};
-use crate::plan::{Layout, Mender, Steering, View};
+use crate::model::{Family, Name, Outcome, Uplink};
+use crate::plan::{Admin, Dealt, Layout, Mender, Standings, Steering, View};
+use crate::probe::Path;
+use crate::steering::Selection;
 
 /// The least time between the starts of two rounds.
 const SPACING: Duration = Duration::from_millis(20);
 /// How often the kernel is looked at when it tells nothing.
 const PATROL: Duration = Duration::from_secs(5);
+/// What is kept of uplinks is not older than this while the process lives.
+const KEEPING: Duration = Duration::from_secs(120);
+/// A timer that comes later than this says that this process was held up; then so much time is given
+/// to answers that are there.
+const LAG: Duration = Duration::from_millis(50);
+const EXCUSE: Duration = Duration::from_millis(20);
 /// The first pause after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -48,6 +61,20 @@ pub(super) enum Event {
     Timer,
     /// Another site is wished for.
     Wished(Arc<Layout>),
+    /// What came of questions.
+    Answered(Vec<(Family, Question, Outcome)>),
+    /// A named target was looked up.
+    Resolved(String, Vec<IpAddr>),
+    /// Devices have carried so many bytes.
+    Traffic(Carried),
+    /// Sessions have left an uplink.
+    Evacuated(Evacuated),
+    /// The kernel has taken what was to be done the short way. Otherwise the next round does it.
+    Steered,
+    /// The kernel has given a neighbour up.
+    Unreachable(Unreachable),
+    /// Somebody wants an uplink to be so.
+    Ordered(Name, Admin),
 }
 
 /// Something to do.
@@ -57,6 +84,14 @@ pub(super) enum Action {
     Round(Round),
     /// Change elements of sets at once, so that new sessions follow what happened.
     Steer(Vec<NftOp>),
+    /// Ask a target over an uplink.
+    Ask(Box<Ask>),
+    /// Nobody asks over other ways than these any more.
+    Paths(Vec<Path>),
+    /// Keep how uplinks answer, for the next process.
+    Keep(Arc<Standings>),
+    /// Sessions leave a dead uplink; new ones do so already.
+    Evacuate(Move),
     /// Go through the sessions: some may have gone wrong.
     Mend(Arc<Layout>, Box<Mender>),
     /// The first apply was found right: tell the service manager.
@@ -88,6 +123,32 @@ pub(super) struct Engine {
     pub(super) sessions_ended: u64,
     pub(super) last_apply_ms: Option<f64>,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
+    pub(super) judge: Judge,
+    pub(super) standings: Arc<Standings>,
+    /// The same, for the round that is under way.
+    live: Live,
+    /// What people want of uplinks, where it is not the usual.
+    admin: BTreeMap<Name, Admin>,
+    /// What was told last of each uplink.
+    told: BTreeMap<Name, (Health, Admin)>,
+    /// Who took new sessions then.
+    chosen: BTreeMap<Name, BTreeMap<Family, Selection>>,
+    /// When it was last kept how uplinks answer.
+    kept: Option<Instant>,
+    /// There may be something to tell of them.
+    retell: bool,
+    /// There may be sessions to evacuate.
+    regard: bool,
+    evacuations: Evacuations,
+    dealing: Dealing,
+    /// How many slots may move now because of what is measured.
+    budget: Option<usize>,
+    /// How many sessions have left each uplink.
+    pub(super) evacuated: BTreeMap<Name, u64>,
+    /// New sessions may still go to an uplink that is dead.
+    unsteered: bool,
+    /// Until then nothing is taken for lost.
+    excused: Option<Instant>,
     in_force: InForce,
     steering: Option<Steering>,
     /// Heard since the round began: it may have looked before. By interface index.
@@ -105,8 +166,26 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(layout: Arc<Layout>, now: Instant) -> Engine {
+    /// `before`: how uplinks answered a moment ago, before a restart. `seed` spreads probes.
+    pub(super) fn new(layout: Arc<Layout>, before: &Standings, seed: u64, now: Instant) -> Engine {
+        let judge = Judge::new(&layout, before, seed, now);
+        let admin = before.admin.clone();
         Engine {
+            live: Live::default(),
+            standings: Arc::new(Standings { admin: admin.clone(), ..judge.standings() }),
+            judge,
+            admin,
+            told: BTreeMap::new(),
+            chosen: BTreeMap::new(),
+            evacuations: Evacuations::default(),
+            dealing: Dealing::default(),
+            budget: None,
+            evacuated: BTreeMap::new(),
+            unsteered: true,
+            kept: None,
+            retell: false,
+            regard: false,
+            excused: None,
             layout,
             generation: 1,
             report: None,
@@ -135,27 +214,60 @@ impl Engine {
         self.running
     }
 
-    /// When to send [`Event::Timer`]; `None` while a round is under way.
+    /// When to send [`Event::Timer`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        (!self.running).then_some(self.due)
+        let round = (!self.running).then_some(self.due);
+        let judge = self.judge.poll_timeout().map(|due| self.excused.map_or(due, |e| e.max(due)));
+        let evacuations = self.evacuations.poll_timeout().filter(|_| !self.unsteered);
+        round.into_iter().chain(judge).chain(evacuations).min()
     }
 
     /// Takes in what happened. `wall` is only for people.
     pub(super) fn handle(&mut self, event: Event, now: Instant, wall: SystemTime) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.judge_time(now, &mut actions);
         match event {
             Event::Noticed(notices) => self.handle_notices(notices, now, &mut actions),
             Event::Timer => {}
             Event::Mended(mended) => self.handle_mended(&mended, &mut actions),
             Event::Wished(layout) => {
                 self.layout = layout;
+                let uplinks = &self.layout.site.uplinks;
+                self.admin.retain(|name, _| uplinks.iter().any(|uplink| uplink.name == *name));
+                self.judge.adopt(&self.layout, now);
                 self.generation += 1;
                 self.due = now;
             }
             Event::Reported(report, in_force) => {
-                self.handle_report(*report, in_force, now, wall, &mut actions);
+                self.handle_report(*report, in_force, now, &mut actions);
             }
+            Event::Answered(answers) => {
+                for (family, question, outcome) in answers {
+                    let rulings = self.judge.handle_outcome(family, question, &outcome, now);
+                    rule(rulings, &mut actions);
+                }
+            }
+            Event::Resolved(name, addresses) => {
+                self.judge.resolve(&self.layout, name, addresses, now);
+            }
+            Event::Traffic(bytes) => {
+                self.dealing.hear(&self.layout, bytes, now);
+                self.budget = Some(BUDGET);
+            }
+            Event::Evacuated(evacuated) => {
+                *self.evacuated.entry(evacuated.uplink.clone()).or_default() += evacuated.total();
+                let told = evacuated.tell().into_iter();
+                actions.extend(told.map(|text| Action::Tell(Level::Info, text)));
+            }
+            Event::Steered => self.unsteered = false,
+            Event::Unreachable(neighbour) => {
+                let rulings = self.judge.give_up(neighbour, now);
+                rule(rulings, &mut actions);
+            }
+            Event::Ordered(uplink, admin) => self.order(uplink, admin),
         }
+        self.follow_judge(now, wall, &mut actions);
+        self.evacuate(now, &mut actions);
         if !self.running && self.due <= now {
             actions.push(self.start_round(now));
         }
@@ -181,14 +293,106 @@ impl Engine {
                 _ => {}
             }
         }
+        let rulings = self.judge.lose(&self.carriers, now);
+        rule(rulings, actions);
         self.steer(now, actions);
     }
 
-    /// New sessions follow what was heard of carriers: of many that changed at once, in one batch.
+    /// Lets the judge see that time has passed. When this process itself was held up, answers may lie
+    /// unread: they are taken in first.
+    fn judge_time(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let due = self.judge.poll_timeout();
+        if due.is_some_and(|due| now.saturating_duration_since(due) > LAG) && self.excused.is_none()
+        {
+            self.excused = Some(now + EXCUSE);
+        }
+        if self.excused.is_some_and(|until| now < until) {
+            return;
+        }
+        self.excused = None;
+        let rulings = self.judge.handle_timer(now);
+        rule(rulings, actions);
+    }
+
+    /// Somebody wants an uplink to be so.
+    fn order(&mut self, uplink: Name, admin: Admin) {
+        match admin {
+            Admin::Enabled => drop(self.admin.remove(&uplink)),
+            other => drop(self.admin.insert(uplink, other)),
+        }
+    }
+
+    /// Uplinks may answer otherwise by now, or people want something else of them: new sessions
+    /// follow, and people are told.
+    fn follow_judge(&mut self, now: Instant, wall: SystemTime, actions: &mut Vec<Action>) {
+        let dealt = self.standings.dealt.clone();
+        let mut standings =
+            Standings { admin: self.admin.clone(), dealt, ..self.judge.standings() };
+        let same = standings.steers_like(&self.standings);
+        if let Some(budget) = self.budget.take().or((!same).then_some(0)) {
+            standings.dealt = self.deal(&standings, budget);
+        }
+        if standings != *self.standings {
+            let before = std::mem::replace(&mut self.standings, Arc::new(standings));
+            self.live.set(&self.standings);
+            self.retell = true;
+            self.steer(now, actions);
+            if !self.standings.steers_like(&before) {
+                // The router's own traffic follows too, which takes a look at everything.
+                self.due = self.due.min(now + SPACING);
+                self.keep(now, actions);
+            }
+        }
+        if self.kept.is_none_or(|kept| now.saturating_duration_since(kept) >= KEEPING) {
+            self.keep(now, actions);
+        }
+        if std::mem::take(&mut self.retell) {
+            self.tell_uplinks(wall, actions);
+            self.regard = true;
+        }
+    }
+
+    /// Sessions leave uplinks that have been dead for long enough. What steers new ones away was
+    /// done before.
+    fn evacuate(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let due = self.evacuations.poll_timeout().is_some_and(|due| due <= now);
+        if self.unsteered || !(std::mem::take(&mut self.regard) || due) {
+            return;
+        }
+        let Some(view) = self.view() else { return };
+        let moves = self.evacuations.follow(&self.layout, &view, now);
+        actions.extend(moves.into_iter().map(Action::Evacuate));
+    }
+
+    /// Slots of policies that choose by measure.
+    fn deal(&mut self, standings: &Standings, budget: usize) -> BTreeMap<String, Dealt> {
+        let view = self.report.as_ref().and_then(|report| report.view.as_ref());
+        let (Some(view), Some(steering)) = (view, &self.steering) else { return BTreeMap::new() };
+        if !Dealing::is_needed(&self.layout) {
+            return BTreeMap::new();
+        }
+        let view = View { standings: Arc::new(standings.clone()), ..view.clone() };
+        let held = |map: &str| steering.counts(map);
+        self.dealing.deal(&self.layout, &view, &self.judge, budget, held)
+    }
+
+    /// Whether rates are wanted, once a second.
+    pub(super) fn wants_traffic(&self) -> bool {
+        Dealing::is_needed(&self.layout)
+    }
+
+    fn keep(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.kept = Some(now);
+        actions.push(Action::Keep(self.standings.clone()));
+    }
+
+    /// New sessions follow what was heard of carriers and of answers: of many that changed at once,
+    /// in one batch.
     fn steer(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let Some(steering) = &mut self.steering else { return };
-        let ops = steering.follow_links(&self.carriers);
+        let ops = steering.follow(&self.carriers, &self.standings);
         if !ops.is_empty() {
+            self.unsteered = true;
             actions.push(Action::Steer(ops));
             // Nobody tells us of our own changes: look whether they stand.
             self.due = self.due.min(now + SPACING);
@@ -197,6 +401,7 @@ impl Engine {
 
     fn start_round(&mut self, now: Instant) -> Action {
         self.carriers.clear();
+        self.live.set(&self.standings);
         self.running = true;
         self.started = Some(now);
         self.due = now + PATROL;
@@ -204,6 +409,7 @@ impl Engine {
             layout: self.layout.clone(),
             generation: self.generation,
             in_force: self.in_force.clone(),
+            standings: self.live.clone(),
         })
     }
 
@@ -219,16 +425,16 @@ impl Engine {
         report: Report,
         in_force: InForce,
         now: Instant,
-        wall: SystemTime,
         actions: &mut Vec<Action>,
     ) {
         self.running = false;
         if report.steps > 0 {
+            self.evacuations.retry();
             self.last_apply_ms = Some(report.took.as_secs_f64() * 1000.0);
         }
         self.handle_mended(&report.mended, actions);
         self.tell_drift(&report, actions);
-        self.tell_uplinks(&report, wall, actions);
+        self.find_paths(&report, now, actions);
         match &report.failure {
             None => {
                 if self.failures > 0 {
@@ -252,6 +458,8 @@ impl Engine {
             actions.extend(self.mend(&report, moved));
             self.steering = steering(&report, &in_force);
             self.in_force = in_force;
+            self.unsteered = false;
+            self.regard = true;
             self.steer(now, actions);
             if !self.ready {
                 self.ready = true;
@@ -311,27 +519,126 @@ impl Engine {
     }
 
     /// One line for each uplink whose ways out have changed.
-    fn tell_uplinks(&mut self, report: &Report, wall: SystemTime, actions: &mut Vec<Action>) {
-        let Some(view) = &report.view else { return };
-        let before = self.report.as_ref().and_then(|last| last.view.as_ref());
-        for (uplink, _) in report.layout.uplinks() {
+    /// The ways out may be others now.
+    fn find_paths(&mut self, report: &Report, now: Instant, actions: &mut Vec<Action>) {
+        let (Some(view), Some(seen)) = (&report.view, &report.seen) else { return };
+        let index = |uplink: &Uplink| {
+            Some((uplink.name.clone(), seen.facts.links.get(&uplink.interface)?.index))
+        };
+        let indices = report.layout.site.uplinks.iter().filter_map(index).collect();
+        let before = self.judge.paths();
+        let mut rulings = self.judge.follow(&report.layout, view, &indices, now);
+        rulings.extend(self.judge.lose(&self.carriers, now));
+        rule(rulings, actions);
+        let paths = self.judge.paths();
+        if paths != before {
+            actions.push(Action::Paths(paths));
+        }
+        self.retell = true;
+    }
+
+    /// The site as it is known to be now: as the last round saw it, and as uplinks answer since.
+    pub(super) fn view(&self) -> Option<View> {
+        let mut view = self.report.as_ref()?.view.clone()?;
+        view.standings = self.standings.clone();
+        view.choose(&self.layout);
+        Some(view)
+    }
+
+    /// One line for each uplink whose health has changed, or what people want of it.
+    fn tell_uplinks(&mut self, wall: SystemTime, actions: &mut Vec<Action>) {
+        let (Some(view), Some(report)) = (self.view(), &self.report) else { return };
+        let layout = report.layout.clone();
+        let mut steered = tell_selections(&layout, &self.chosen, &view.selections);
+        for (uplink, _) in layout.uplinks() {
             let name = &uplink.name;
-            let figure = |view: &View| {
-                let families: Vec<bool> =
-                    Family::BOTH.iter().map(|family| view.usable(name, *family)).collect();
-                (families, view.uplinks.get(name).map(|facts| facts.reason(&uplink.interface)))
-            };
-            let now = figure(view);
-            if before.map(figure).as_ref() == Some(&now) {
+            let standing = overall(&view, name);
+            let now = (standing.health, view.standings.admin(name));
+            let before = self.told.insert(name.clone(), now);
+            if before == Some(now) {
                 continue;
             }
             self.uplinks_since.insert(name.clone(), wall);
-            let usable = if view.usable_at_all(name) { "usable" } else { "not usable" };
-            let text = format!("uplink {name}: {usable}: {}", now.1.unwrap_or_default());
-            let level = if view.usable_at_all(name) { Level::Info } else { Level::Warning };
-            actions.push(Action::Tell(level, text));
+            let mut line = format!("uplink {name} is {}", standing.health.as_str());
+            match before {
+                Some((was, _)) if was != now.0 => line += &format!(" (was {})", was.as_str()),
+                _ => {}
+            }
+            match (before.map_or(Admin::Enabled, |(_, was)| was), now.1) {
+                (was, admin) if was == admin && admin == Admin::Enabled => {}
+                (was, admin) if was == admin => line += &format!(", {}", admin.as_str()),
+                (_, admin) => line += &format!(", {} by order", admin.as_str()),
+            }
+            if !standing.reason.is_empty() {
+                line += &format!(": {}", standing.reason);
+            }
+            line += &self.tell_figures(name);
+            line += &std::mem::take(&mut steered);
+            let good = standing.health > Health::Down;
+            actions.push(Action::Tell(if good { Level::Info } else { Level::Warning }, line));
+        }
+        self.chosen = view.selections;
+    }
+
+    /// What was measured of an uplink, as the end of a line.
+    fn tell_figures(&self, uplink: &Name) -> String {
+        let mut text = String::new();
+        for family in Family::BOTH {
+            let Figures { loss: Some(loss), rtt, jitter } = self.judge.figures(uplink, family)
+            else {
+                continue;
+            };
+            text += &format!("; IPv{}: loss {:.0} %", family.digit(), loss * 100.0);
+            for (what, time) in [("rtt", rtt), ("jitter", jitter)] {
+                let milliseconds = time.map(|time| time.as_secs_f64() * 1000.0);
+                text += &milliseconds.map_or(String::new(), |ms| format!(", {what} {ms:.1} ms"));
+            }
+        }
+        text
+    }
+}
+
+/// How many policies a line names.
+const MOST_NAMED: usize = 3;
+
+/// Whose new sessions go elsewhere than before, as the end of a line.
+fn tell_selections(
+    layout: &Layout,
+    before: &BTreeMap<Name, BTreeMap<Family, Selection>>,
+    now: &BTreeMap<Name, BTreeMap<Family, Selection>>,
+) -> String {
+    let mut moved: BTreeMap<String, BTreeSet<&Name>> = BTreeMap::new();
+    for (policy, families) in now {
+        for (family, selection) in families {
+            let was = before.get(policy).and_then(|families| families.get(family));
+            if was.is_none_or(|was| was.owners == selection.owners) {
+                continue;
+            }
+            let owners = layout.uplinks().filter(|(_, id)| selection.owners.contains_key(&id.0));
+            let names: Vec<&str> = owners.map(|(uplink, _)| uplink.name.as_str()).collect();
+            let to = match names.as_slice() {
+                [] => "nowhere".to_owned(),
+                names => names.join(", "),
+            };
+            moved.entry(to).or_default().insert(policy);
         }
     }
+    let line = |(to, policies): (String, BTreeSet<&Name>)| {
+        let named: Vec<&str> = policies.iter().take(MOST_NAMED).map(|name| name.as_str()).collect();
+        let more = match policies.len().saturating_sub(MOST_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more policies"),
+        };
+        format!("; new sessions of {}{more} go to {to}", named.join(", "))
+    };
+    moved.into_iter().map(line).collect()
+}
+
+fn rule(rulings: Vec<Ruling>, actions: &mut Vec<Action>) {
+    actions.extend(rulings.into_iter().map(|ruling| match ruling {
+        Ruling::Ask(ask) => Action::Ask(ask),
+        Ruling::Tell(level, text) => Action::Tell(level, text),
+    }));
 }
 
 fn steering(report: &Report, in_force: &InForce) -> Option<Steering> {

@@ -1,5 +1,6 @@
 //! Answers `explain`: asks the kernel what only it knows, and hands that to the pure part.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reconcile::{describe, observe_for};
@@ -10,17 +11,18 @@ use crate::model::Mark;
 use crate::plan::explain::{
     self, Explanation, Found, Origin, Question, Scene, asks, binding_of, origin, origin_query,
 };
-use crate::plan::{self, Layout};
+use crate::plan::{self, Layout, Standings};
 
 /// Explains one session over the kernel as it is now.
 pub(super) fn explain(
     kernel: &mut Linux,
     layout: &Layout,
+    standings: &Arc<Standings>,
     question: &Question,
 ) -> Result<Explanation, Refusal> {
     let refuse = |error: KernelError| Refusal(describe(&error));
     let seen = observe_for(kernel, layout).map_err(refuse)?;
-    let view = plan::assess(layout, &seen);
+    let view = plan::assess(layout, &seen, standings);
     let scene = Scene { layout, view: &view, seen: &seen };
     let back = kernel.lookup(&origin_query(layout, question)).map_err(refuse)?;
     let origin = origin(scene, question, &back).map_err(Refusal)?;

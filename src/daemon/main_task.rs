@@ -1,14 +1,19 @@
 //! The main task: hears everything, decides by the engine, hands work over, and waits for none of it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::engine::{Action, Engine, Event, Level};
+use super::evacuator::{Evacuated, Evacuator};
+use super::judge::{Ask, Judge};
 use super::loading::{LoadError, load_profile};
 use super::mending::Mended;
 use super::reader::{Asked, Reader};
@@ -19,13 +24,28 @@ use super::run::RunError;
 use super::status::{Background, Sample, Status, build_status};
 use super::sweeper::Sweeper;
 use crate::clock;
-use crate::kernel::{Hush, Kernel as _, Linux, Notice, Notices};
+use crate::health::Question;
+use crate::kernel::{Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes};
 use crate::kstate::{NftOp, Step};
-use crate::model::Site;
-use crate::plan::{Layout, Remembered};
+use crate::model::{Family, Outcome, Site};
+use crate::plan::{Layout, Remembered, Standings};
+use crate::probe::Prober;
 
 /// How often rates are measured while nobody asks.
 const SAMPLING: Duration = Duration::from_secs(10);
+
+/// How often rates are measured while a policy chooses by measure.
+const TRAFFIC: Duration = Duration::from_secs(1);
+
+/// Answers are waited for longer than they may take by so much.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// How often named targets are looked up, and how soon again after that failed.
+const LOOKUP: Duration = Duration::from_secs(600);
+const LOOKUP_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long a stop waits for what is still to be written.
+const LAST_WRITES: Duration = Duration::from_secs(1);
 
 /// How long somebody who asks for figures waits for them, before he gets the rest without them.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -34,6 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Workers {
     pub(super) reconciler: Reconciler,
     pub(super) sweeper: Sweeper,
+    pub(super) evacuator: Evacuator,
     pub(super) reader: Reader,
     /// For the short way, which this task goes itself.
     pub(super) linux: Linux,
@@ -49,6 +70,8 @@ enum Done {
     Measured(Sample, Option<oneshot::Sender<Status>>),
     /// The profile was read, for these askers.
     Loaded(Box<Result<(Site, String), LoadError>>, Vec<Reply>),
+    /// A named target was looked up.
+    Resolved(String, Vec<IpAddr>),
 }
 
 /// All that the task knows.
@@ -68,18 +91,27 @@ pub(super) struct MainTask {
     waiting: Vec<(u64, Reply)>,
     sample: Option<Sample>,
     last_steer: Option<Duration>,
+    prober: Prober,
+    /// The way on which answers come back.
+    answers: (UnboundedSender<Answer>, UnboundedReceiver<Answer>),
+    /// When named targets are looked up again.
+    lookup: Instant,
 }
+
+/// What came of a question.
+type Answer = (Family, Question, Outcome);
 
 impl MainTask {
     pub(super) fn new(
         layout: Arc<Layout>,
+        standings: &Standings,
         mut remembered: Remembered,
         profile: PathBuf,
         workers: Workers,
     ) -> MainTask {
         remembered.learn(&layout.ids);
         MainTask {
-            engine: Engine::new(layout, clock::now()),
+            engine: Engine::new(layout, standings, fastrand::u64(..), clock::now()),
             profile,
             workers,
             remembered,
@@ -91,6 +123,9 @@ impl MainTask {
             waiting: Vec::new(),
             sample: None,
             last_steer: None,
+            prober: Prober::default(),
+            answers: mpsc::unbounded_channel(),
+            lookup: clock::now(),
         }
     }
 
@@ -100,13 +135,17 @@ impl MainTask {
         mut notices: Notices,
         mut reports: mpsc::UnboundedReceiver<(Report, InForce)>,
         mut mended: mpsc::UnboundedReceiver<Mended>,
+        mut evacuated: mpsc::UnboundedReceiver<Evacuated>,
         mut requests: mpsc::Receiver<Request>,
     ) -> Result<(), RunError> {
         let on = |kind| signal(kind).map_err(|e| RunError::System("handle signals", e));
         let mut terminate = on(SignalKind::terminate())?;
         let mut interrupt = on(SignalKind::interrupt())?;
         let mut hangup = on(SignalKind::hangup())?;
+        let mut neighbours = Neighbours::open()?;
         let mut sampling = tokio::time::interval(SAMPLING);
+        let mut traffic = tokio::time::interval(TRAFFIC);
+        traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = tokio::time::interval(watchdog_interval());
         self.handle(Event::Timer);
         loop {
@@ -125,10 +164,26 @@ impl MainTask {
                         self.handle(Event::Noticed(vec![Notice::Overrun]));
                     }
                 },
+                neighbour = neighbours.next() => match neighbour {
+                    Ok(neighbour) => self.handle(Event::Unreachable(neighbour)),
+                    Err(error) => {
+                        tracing::warn!("notices of neighbours failed, opening them again: {error}");
+                        neighbours = Neighbours::open()?;
+                    }
+                },
                 report = reports.recv() => {
                     let (report, in_force) = report.ok_or(RunError::Reconciler)?;
                     self.handle(Event::Reported(Box::new(report), in_force));
                 }
+                Some(answer) = self.answers.1.recv() => {
+                    let mut all = vec![answer];
+                    while let Ok(more) = self.answers.1.try_recv() {
+                        all.push(more);
+                    }
+                    self.handle(Event::Answered(all));
+                }
+                () = sleep_until(Some(self.lookup)) => self.look_up(),
+                Some(done) = evacuated.recv() => self.handle(Event::Evacuated(done)),
                 Some(mended) = mended.recv() => self.handle(Event::Mended(mended)),
                 Some(request) = requests.recv() => self.answer(request),
                 Some(done) = self.pending.join_next() => match done {
@@ -137,6 +192,7 @@ impl MainTask {
                 },
                 _ = hangup.recv() => self.reload(None),
                 _ = sampling.tick() => self.measure(None),
+                _ = traffic.tick(), if self.engine.wants_traffic() => self.read_traffic(),
                 _ = watchdog.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
                 }
@@ -147,6 +203,8 @@ impl MainTask {
         }
         tracing::info!("stopping; the data plane stays in place (remove it with `homing down`)");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        // The next process is to know what was learned last.
+        self.workers.reconciler.flush(LAST_WRITES).await;
         Ok(())
     }
 
@@ -156,6 +214,12 @@ impl MainTask {
             match action {
                 Action::Round(round) => self.workers.reconciler.send(Order::Round(round)),
                 Action::Steer(ops) => self.steer(ops, now),
+                Action::Ask(ask) => self.ask(*ask),
+                Action::Paths(paths) => self.prober.keep(&paths),
+                Action::Keep(standings) => {
+                    self.workers.reconciler.send(Order::Standings(standings));
+                }
+                Action::Evacuate(order) => self.workers.evacuator.send(order),
                 Action::Mend(layout, mender) => self.workers.sweeper.mend(layout, mender),
                 Action::Ready => {
                     tracing::info!("ready");
@@ -168,12 +232,47 @@ impl MainTask {
         }
     }
 
+    /// What devices have carried: a small file.
+    fn read_traffic(&mut self) {
+        match read_device_bytes() {
+            Ok(bytes) => self.handle(Event::Traffic(bytes)),
+            Err(error) => tracing::debug!("rates are not known: {error}"),
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let Ask { family, question, target, path, resolved } = ask;
+        // The board's time counts; an answer that comes a little later is still heard, in case the
+        // board itself was held up.
+        let asking = self.prober.ask(&target, &path, resolved, question.timeout + GRACE);
+        let answers = self.answers.0.clone();
+        tokio::spawn(async move {
+            // If this task has ended, nobody wants to know.
+            let _ = answers.send((family, question, asking.await));
+        });
+    }
+
+    /// Looks named targets up, the way the host does.
+    fn look_up(&mut self) {
+        self.lookup = clock::now() + LOOKUP;
+        for name in Judge::named(&self.engine.layout) {
+            self.pending.spawn(async move {
+                let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+                let addresses = found.map(|all| all.map(|one| one.ip()).collect());
+                Done::Resolved(name, addresses.unwrap_or_default())
+            });
+        }
+    }
+
     /// On this task, which costs less than to wake another: a batch takes a fraction of a
     /// millisecond. If it is refused, somebody changed our sets, and the round that follows repairs.
     fn steer(&mut self, ops: Vec<NftOp>, since: Instant) {
         let outcome = self.workers.linux.apply(&Step::Nft(ops));
         match outcome {
-            Ok(()) => self.last_steer = Some(since.elapsed()),
+            Ok(()) => {
+                self.last_steer = Some(since.elapsed());
+                self.handle(Event::Steered);
+            }
             Err(error) => tracing::debug!("not steered the short way: {error}"),
         }
     }
@@ -199,9 +298,26 @@ impl MainTask {
             Request::Status(reply) => self.measure(Some(reply)),
             Request::Bindings(reply) => self.workers.reader.ask(Asked::Bindings(layout, reply)),
             Request::Explain(question, reply) => {
-                self.workers.reader.ask(Asked::Explain(layout, question, reply));
+                self.workers.reader.ask(Asked::Explain(
+                    layout,
+                    self.engine.standings.clone(),
+                    question,
+                    reply,
+                ));
             }
             Request::Reload(reply) => self.reload(Some(reply)),
+            Request::Order(uplink, admin, reply) => {
+                let known = layout.site.uplinks.iter().find(|one| one.name.as_str() == uplink);
+                let answer = match known {
+                    Some(uplink) => {
+                        self.handle(Event::Ordered(uplink.name.clone(), admin));
+                        Ok(())
+                    }
+                    None => Err(unknown(&uplink, &layout)),
+                };
+                // Whoever does not wait any more does not mind.
+                let _ = reply.send(answer);
+            }
         }
     }
 
@@ -212,6 +328,14 @@ impl MainTask {
                 let _ = reply.send(self.status(&sample));
             }
             Done::Measured(sample, None) => self.sample = Some(sample),
+            Done::Resolved(name, addresses) => {
+                if addresses.is_empty() {
+                    // What it was before is better than nothing.
+                    self.lookup = self.lookup.min(clock::now() + LOOKUP_AGAIN);
+                } else {
+                    self.handle(Event::Resolved(name, addresses));
+                }
+            }
             Done::Loaded(loaded, replies) => {
                 self.loading = false;
                 self.wish(*loaded, replies);
@@ -253,6 +377,7 @@ impl MainTask {
                 self.workers.reconciler.send(Order::Keep(layout.clone()));
                 self.workers.sweeper.watch(layout.clone());
                 self.handle(Event::Wished(layout));
+                self.lookup = clock::now();
                 let generation = self.engine.generation;
                 self.waiting.extend(replies.into_iter().map(|reply| (generation, reply)));
                 tracing::info!("profile read again: generation {generation}");
@@ -302,10 +427,19 @@ impl MainTask {
             sessions_adopted: self.engine.sessions_adopted,
             sessions_ended: self.engine.sessions_ended,
             uplinks_since: self.engine.uplinks_since.clone(),
+            evacuated: self.engine.evacuated.clone(),
         };
         let report = self.engine.report.as_ref();
-        build_status(&self.engine.layout, report, &background, self.sample.as_ref(), now)
+        let view = self.engine.view();
+        let judge = &self.engine.judge;
+        let sample = self.sample.as_ref();
+        build_status(&self.engine.layout, report, view.as_ref(), judge, &background, sample, now)
     }
+}
+
+fn unknown(uplink: &str, layout: &Layout) -> Refusal {
+    let names: Vec<&str> = layout.site.uplinks.iter().map(|one| one.name.as_str()).collect();
+    Refusal(format!("there is no uplink `{uplink}`: there are {}", names.join(", ")))
 }
 
 fn watchdog_interval() -> Duration {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::dismissal::Dismisser;
 use crate::kernel::{Conntrack, KernelError, Session};
-use crate::model::MarkMask;
+use crate::model::MarkLayout;
 use crate::plan::{Entry, Flaw, Mend, Mender};
 
 /// What was done.
@@ -25,20 +26,29 @@ pub(super) enum Extent {
 }
 
 /// Goes through all sessions once. One that ends by itself meanwhile is fine.
-pub(super) fn mend(mender: &Mender, extent: Extent, mask: MarkMask) -> Result<Mended, KernelError> {
-    // One socket reads while the other changes.
+pub(super) fn mend(
+    mender: &Mender,
+    extent: Extent,
+    marks: MarkLayout,
+) -> Result<Mended, KernelError> {
+    // One socket reads while others change.
     let (mut reader, mut writer) = (Conntrack::open()?, Conntrack::open()?);
+    let mut dismisser = Dismisser::open(marks)?;
     let mut done = Mended::default();
     let mut outcome = Ok(());
     reader.walk(None, |session| {
         let changed = match mender.judge(&entry(session)) {
             Some(Mend::Adopt(uplink)) => {
                 done.adopted += 1;
-                writer.set_mark(session, uplink, mask)
+                writer.set_mark(session, uplink, marks.uplink)
             }
             Some(Mend::End(flaw)) if extent == Extent::All => {
                 *done.ended.entry(flaw).or_default() += 1;
-                writer.delete(session)
+                match flaw {
+                    // Nobody knows the client by the address that it has on the way.
+                    Flaw::Untranslated => writer.delete(session),
+                    Flaw::AddressGone | Flaw::UplinkGone => dismisser.end(session).map(drop),
+                }
             }
             _ => Ok(()),
         };

@@ -15,9 +15,14 @@
 //! If the process is killed, traffic goes on as it was last steered: everything a packet needs is
 //! in the kernel.
 
+mod dealing;
+mod dismissal;
 mod engine;
+mod evacuations;
+mod evacuator;
 mod exclusive;
 mod explaining;
+mod judge;
 mod loading;
 mod main_task;
 mod mending;

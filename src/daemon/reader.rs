@@ -18,7 +18,7 @@ use crate::kstate::{ElementData, FieldType, SetShape, render_fields};
 use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, IfName, Mark, MarkMask, Persistence, Policy};
 use crate::plan::explain::{Explanation, Question};
-use crate::plan::{Layout, address_hash, binding_shape, names};
+use crate::plan::{Layout, Standings, address_hash, binding_shape, names};
 
 /// A question, with the way back.
 pub(super) enum Asked {
@@ -27,7 +27,12 @@ pub(super) enum Asked {
     /// Read bindings.
     Bindings(Arc<Layout>, oneshot::Sender<Result<Vec<Binding>, Refusal>>),
     /// Explain where a session goes.
-    Explain(Arc<Layout>, Box<Question>, oneshot::Sender<Result<Explanation, Refusal>>),
+    Explain(
+        Arc<Layout>,
+        Arc<Standings>,
+        Box<Question>,
+        oneshot::Sender<Result<Explanation, Refusal>>,
+    ),
 }
 
 /// The engine's end of the thread, which ends when this is dropped.
@@ -61,8 +66,9 @@ impl Worker {
             match question {
                 Asked::Measures(layout, reply) => drop(reply.send(self.measure(&layout))),
                 Asked::Bindings(layout, reply) => drop(reply.send(self.bindings(&layout))),
-                Asked::Explain(layout, question, reply) => {
-                    drop(reply.send(explain(&mut self.kernel, &layout, &question)));
+                Asked::Explain(layout, standings, question, reply) => {
+                    let answer = explain(&mut self.kernel, &layout, &standings, &question);
+                    drop(reply.send(answer));
                 }
             }
         }

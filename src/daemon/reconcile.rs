@@ -1,7 +1,7 @@
 //! One round: look, decide, change, look again.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::mending::{Extent, Mended, mend};
 use super::report::{Failure, Report};
@@ -9,7 +9,7 @@ use super::state::StateDir;
 use crate::clock;
 use crate::kernel::{Kernel, KernelError, Linux};
 use crate::kstate::{KernelState, NftOp, Snapshot, Step};
-use crate::plan::{self, ChangeSet, Layout, Mender, Scope, View};
+use crate::plan::{self, ChangeSet, Layout, Mender, Scope, Standings, View};
 
 /// How often a round looks and changes before it gives up: somebody else may be working too.
 const PASSES: usize = 3;
@@ -26,6 +26,36 @@ pub struct Round {
     pub generation: u64,
     /// What the last round put in force, to tell drift from a new wish; `None` at the start.
     pub in_force: Option<Arc<(KernelState, Snapshot)>>,
+    /// How uplinks answer, which may change while it runs.
+    pub standings: Live,
+}
+
+/// How uplinks answer, as it is known at the moment.
+#[derive(Debug, Clone, Default)]
+pub struct Live(Arc<Mutex<(u64, Arc<Standings>)>>);
+
+impl Live {
+    /// They answer like this from now on.
+    pub fn set(&self, standings: &Arc<Standings>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let steers = !known.1.steers_like(standings) || !known.1.deals_like(standings);
+        *known = (known.0 + u64::from(steers), standings.clone());
+    }
+
+    fn get(&self) -> Arc<Standings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// Another each time that new sessions go other ways.
+    fn version(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl From<Arc<Standings>> for Live {
+    fn from(standings: Arc<Standings>) -> Live {
+        Live(Arc::new(Mutex::new((0, standings))))
+    }
 }
 
 /// Looks at the kernel with the settings of this site's devices.
@@ -77,9 +107,11 @@ impl Round {
     ) -> Option<(KernelState, Snapshot)> {
         let mut refused = None;
         let mut passes = 0;
-        // Links and addresses may go on changing meanwhile: a pass that met another world than the
-        // one before is not counted.
+        let mut answered = None;
+        // Links, addresses and answers may go on changing meanwhile: a pass that met another world
+        // than the one before is not counted.
         for pass in 0..=LIMIT {
+            let looked = self.standings.version();
             let seen = match observe_for(kernel, &self.layout) {
                 Ok(seen) => seen,
                 Err(error) => {
@@ -90,18 +122,22 @@ impl Round {
             if pass == 0 {
                 report.drift = self.drift(&seen);
             }
-            let (view, desired) = decide(&self.layout, &seen);
+            let standings = self.standings.get();
+            let (view, desired) = decide(&self.layout, &seen, &standings);
             let changes = plan::diff(&desired, &seen.ours, Scope::All);
             report.view = Some(view);
             let before = report.seen.replace(Arc::new(seen.clone()));
             if changes.is_empty() {
                 return Some((desired, seen));
             }
-            if let Some(reason) = refused {
+            // Steering may have changed elements between the last look and the last change.
+            let same_answers = answered.replace(looked).is_none_or(|before| before == looked);
+            let same = same_answers && before.is_none_or(|before| before.facts == seen.facts);
+            if let Some(reason) = refused.filter(|_| same) {
                 report.failure = Some(failure(reason, &changes));
                 return None;
             }
-            passes += usize::from(before.is_none_or(|before| before.facts == seen.facts));
+            passes += usize::from(same);
             if pass == 0 && self.in_force.is_none() {
                 report.mended = self.adopt(&report.view, &seen);
             }
@@ -121,7 +157,7 @@ impl Round {
     fn adopt(&self, view: &Option<View>, seen: &Snapshot) -> Mended {
         let Some(view) = view else { return Mended::default() };
         let mender = Mender::new(&self.layout, view, &seen.facts, &BTreeMap::new());
-        let outcome = mend(&mender, Extent::Adopt, self.layout.site.marks.uplink);
+        let outcome = mend(&mender, Extent::Adopt, self.layout.site.marks);
         outcome.unwrap_or_else(|error| {
             tracing::warn!("older sessions are not adopted: {error}");
             Mended::default()
@@ -148,8 +184,12 @@ impl Round {
 }
 
 /// What is there to be used, and what must be in the kernel for it.
-pub(super) fn decide(layout: &Layout, seen: &Snapshot) -> (View, KernelState) {
-    let view = plan::assess(layout, seen);
+pub(super) fn decide(
+    layout: &Layout,
+    seen: &Snapshot,
+    standings: &Arc<Standings>,
+) -> (View, KernelState) {
+    let view = plan::assess(layout, seen, standings);
     let desired = plan::build(layout, &view, seen);
     (view, desired)
 }

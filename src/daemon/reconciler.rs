@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::reconcile::Round;
 use super::report::Report;
 use super::state::StateDir;
+use crate::clock;
 use crate::kernel::Linux;
 use crate::kstate::{KernelState, Snapshot};
-use crate::plan::Layout;
+use crate::plan::{Layout, Standings};
 
 /// Work for the thread.
 pub(super) enum Order {
@@ -19,6 +21,10 @@ pub(super) enum Order {
     Round(Round),
     /// Keep these ids.
     Keep(Arc<Layout>),
+    /// Keep how uplinks answer.
+    Standings(Arc<Standings>),
+    /// Say when everything before this is done.
+    Flush(oneshot::Sender<()>),
 }
 
 /// What the round put in force.
@@ -50,6 +56,15 @@ impl Reconciler {
     }
 }
 
+impl Reconciler {
+    /// Waits until all that was handed over is done: for so long at most.
+    pub(super) async fn flush(&self, at_most: Duration) {
+        let (done, all) = oneshot::channel();
+        self.send(Order::Flush(done));
+        let _ = tokio::time::timeout(at_most, all).await;
+    }
+}
+
 struct Worker {
     kernel: Linux,
     state: StateDir,
@@ -66,6 +81,8 @@ impl Worker {
                     }
                 }
                 Order::Keep(layout) => self.keep(&layout),
+                Order::Standings(standings) => self.state.keep_standings(&standings, clock::wall()),
+                Order::Flush(done) => drop(done.send(())),
             }
         }
     }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::status::Status;
+use crate::plan::Admin;
 use crate::plan::explain::{Explanation, Question};
 
 /// A question or an order, with the way back.
@@ -17,6 +18,8 @@ pub enum Request {
     Explain(Box<Question>, oneshot::Sender<Result<Explanation, Refusal>>),
     /// Read the profile again; answered when it is in force (with its generation), or refused.
     Reload(oneshot::Sender<Result<u64, Refusal>>),
+    /// Somebody wants the uplink of this name to be so; answered when new sessions follow.
+    Order(String, Admin, oneshot::Sender<Result<(), Refusal>>),
 }
 
 /// Why an order was not carried out.

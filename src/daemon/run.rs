@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::evacuator::Evacuator;
 use super::exclusive::Exclusive;
 use super::loading::{LoadError, load_profile};
 use super::main_task::{MainTask, Workers};
@@ -15,6 +16,7 @@ use super::reconciler::Reconciler;
 use super::requests::Request;
 use super::state::StateDir;
 use super::sweeper::Sweeper;
+use crate::clock;
 use crate::kernel::{self, Hush, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::kstate::{Missing, Rule, Step};
 use crate::plan::{Layout, Remembered};
@@ -87,6 +89,7 @@ pub async fn run<Open>(
     }
     claim_rules(&mut linux, seen.facts.rules);
     let layout = Arc::new(Layout::new(site, &known));
+    let standings = state.standings(clock::wall());
     let mut ids = state.remembered().clone();
     ids.learn(&layout.ids);
     state.keep(ids, routing);
@@ -94,18 +97,21 @@ pub async fn run<Open>(
         Reconciler::start(linux, state).map_err(|e| RunError::System("start a thread", e))?;
     let (sweeper, mended) =
         Sweeper::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
+    let (evacuator, evacuated) = Evacuator::start(ranges, hush.clone())
+        .map_err(|e| RunError::System("start a thread", e))?;
     sweeper.watch(layout.clone());
     let _open = open().map_err(|e| RunError::System("open the socket", e))?;
     let reader = Reader::start(Linux::open(ranges)?);
     let workers = Workers {
         reconciler,
         sweeper,
+        evacuator,
         reader: reader.map_err(|e| RunError::System("start a thread", e))?,
         linux: Linux::open(ranges)?.hushed(&hush),
         hush,
     };
-    let main = MainTask::new(layout, known, options.profile, workers);
-    main.live(notices, reports, mended, requests).await
+    let main = MainTask::new(layout, &standings, known, options.profile, workers);
+    main.live(notices, reports, mended, evacuated, requests).await
 }
 
 /// Rules of others that stand among ours already are left alone, but not in silence.

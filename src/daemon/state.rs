@@ -12,13 +12,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::judge::REMEMBERED;
+use crate::health::Health;
 use crate::kernel::Ranges;
 use crate::kstate::SysctlKey;
-use crate::model::Routing;
-use crate::plan::Remembered;
+use crate::model::{Family, Name, Routing};
+use crate::plan::{Admin, Remembered, Standing, Standings};
 
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,63 @@ struct Kept {
     first_priority: Option<u32>,
     #[serde(default)]
     first_table: Option<u32>,
+    #[serde(default)]
+    standings: KeptStandings,
+}
+
+/// How uplinks answered, and what people wanted of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct KeptStandings {
+    /// When, in seconds since 1970.
+    #[serde(default)]
+    at: u64,
+    /// Uplink → family (`4`, `6`) → health.
+    #[serde(default)]
+    health: BTreeMap<String, BTreeMap<String, String>>,
+    /// Uplink → `draining` or `disabled`.
+    #[serde(default)]
+    admin: BTreeMap<String, String>,
+}
+
+impl KeptStandings {
+    fn of(standings: &Standings, now: SystemTime) -> KeptStandings {
+        let families = |answers: &BTreeMap<Family, Standing>| {
+            let of = |(family, one): (&Family, &Standing)| {
+                (family.digit().to_string(), one.health.as_str().to_owned())
+            };
+            answers.iter().map(of).collect()
+        };
+        let health = standings.answers.iter().map(|(name, a)| (name.to_string(), families(a)));
+        let admin =
+            standings.admin.iter().map(|(name, a)| (name.to_string(), a.as_str().to_owned()));
+        KeptStandings { at: seconds(now), health: health.collect(), admin: admin.collect() }
+    }
+
+    /// Health counts for ten minutes, and not if the clock was set back; wishes count for good.
+    fn read(&self, now: SystemTime) -> Standings {
+        let mut standings = Standings::default();
+        let age = seconds(now).checked_sub(self.at);
+        if age.is_some_and(|age| age <= REMEMBERED.as_secs()) {
+            for (name, families) in &self.health {
+                let Ok(name) = Name::new(name) else { continue };
+                let of = |family: Family| {
+                    let health = Health::parse(families.get(&family.digit().to_string())?)?;
+                    let reason = "as it was before the restart".to_owned();
+                    Some((family, Standing { health, reason }))
+                };
+                let known = Family::BOTH.into_iter().filter_map(of).collect();
+                standings.answers.insert(name, known);
+            }
+        }
+        let wish =
+            |(name, wish): (&String, &String)| Some((Name::new(name).ok()?, Admin::parse(wish)?));
+        standings.admin = self.admin.iter().filter_map(wish).collect();
+        standings
+    }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 impl Kept {
@@ -43,6 +103,9 @@ impl Kept {
         self.former_settings.extend(found.former_settings);
         self.first_priority = self.first_priority.or(found.first_priority);
         self.first_table = self.first_table.or(found.first_table);
+        if self.standings.at < found.standings.at {
+            self.standings = found.standings;
+        }
     }
 }
 
@@ -165,6 +228,18 @@ impl StateDir {
         let first_table = Some(routing.first_table);
         self.change(|kept| *kept = Kept { ids, first_priority, first_table, ..kept.clone() });
         self.save();
+    }
+
+    /// Keeps how uplinks answer.
+    pub fn keep_standings(&mut self, standings: &Standings, now: SystemTime) {
+        let standings = KeptStandings::of(standings, now);
+        self.change(|kept| kept.standings = standings);
+        self.save();
+    }
+
+    /// How uplinks answered, if that is not too long ago, and what people want of them.
+    pub fn standings(&self, now: SystemTime) -> Standings {
+        self.kept.standings.read(now)
     }
 
     /// Records settings as they are before we change them; what is recorded already stays.

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use super::judge::{Judge, overall};
 use super::report::{Measures, Report};
 use crate::clock;
 use crate::model::{Family, Mark, Name, Policy, PolicyId, Uplink, UplinkId};
-use crate::plan::{Layout, UplinkFacts, View};
+use crate::plan::{Admin, Layout, Standing, UplinkFacts, View};
 
 /// The whole status, version 1.
 #[derive(Debug, Clone, Serialize)]
@@ -76,17 +77,19 @@ pub struct UplinkStatus {
     pub reason: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// The same for each IP version alone, `ipv4` and `ipv6`.
+    pub families: BTreeMap<&'static str, FamilyStatus>,
     /// Its global addresses.
     pub addresses: Vec<IpAddr>,
     /// The IPv4 gateway.
     pub gateway: Option<IpAddr>,
     /// The IPv6 gateway.
     pub gateway6: Option<IpAddr>,
-    /// Not measured without probes.
+    /// Mean round-trip time of the last 20 answers.
     pub rtt_ms: Option<f64>,
-    /// Not measured without probes.
+    /// Mean difference of successive ones.
     pub jitter_ms: Option<f64>,
-    /// Not measured without probes.
+    /// Share of the last 20 questions that were not answered.
     pub loss: Option<f64>,
     /// The weight in force.
     pub weight: u32,
@@ -94,10 +97,27 @@ pub struct UplinkStatus {
     pub sessions: u64,
     /// New sessions since its table was made.
     pub new_sessions_total: u64,
+    /// Sessions that were moved or ended because it was dead, since the process started.
+    pub evacuated_sessions_total: u64,
     /// Bits per second from the internet; null until it was read twice.
     pub rx_bps: Option<f64>,
     /// Bits per second to the internet.
     pub tx_bps: Option<f64>,
+}
+
+/// One IP version of an uplink.
+#[derive(Debug, Clone, Serialize)]
+pub struct FamilyStatus {
+    /// `up`, `degraded`, `down` or `unknown`.
+    pub health: &'static str,
+    /// Why it is so.
+    pub reason: String,
+    /// Mean round-trip time of the last 20 answers.
+    pub rtt_ms: Option<f64>,
+    /// Mean difference of successive ones.
+    pub jitter_ms: Option<f64>,
+    /// Share of the last 20 questions that were not answered.
+    pub loss: Option<f64>,
 }
 
 /// One policy.
@@ -135,6 +155,7 @@ pub(super) struct Background {
     pub(super) sessions_adopted: u64,
     pub(super) sessions_ended: u64,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
+    pub(super) evacuated: BTreeMap<Name, u64>,
 }
 
 /// Measures and when they were read.
@@ -159,15 +180,28 @@ impl Sample {
 pub(super) fn build_status(
     layout: &Layout,
     report: Option<&Report>,
+    view: Option<&View>,
+    judge: &Judge,
     background: &Background,
     earlier: Option<&Sample>,
     now: &Sample,
 ) -> Status {
     let nothing = View::default();
-    let view = report.and_then(|report| report.view.as_ref()).unwrap_or(&nothing);
+    let view = view.unwrap_or(&nothing);
     let uplinks = layout.uplinks().map(|(uplink, id)| {
         let since = background.uplinks_since.get(&uplink.name).copied();
         let mut status = uplink_status(layout, view, uplink, id, since.unwrap_or(background.since));
+        status.families = Family::BOTH
+            .map(|family| (family.as_str(), family_status(view, judge, uplink, family)))
+            .into();
+        let measured =
+            Family::BOTH.into_iter().filter(|f| status.families[f.as_str()].loss.is_some());
+        if let Some(better) = measured.max_by_key(|family| view.health(&uplink.name, *family)) {
+            let of = &status.families[better.as_str()];
+            (status.rtt_ms, status.jitter_ms, status.loss) = (of.rtt_ms, of.jitter_ms, of.loss);
+        }
+        let evacuated = background.evacuated.get(&uplink.name);
+        status.evacuated_sessions_total = evacuated.copied().unwrap_or(0);
         count_sessions(&mut status, layout, uplink, id, &now.measures);
         let rates = earlier.and_then(|earlier| now.rates(earlier, uplink));
         (status.rx_bps, status.tx_bps) = (rates.map(|r| r.0), rates.map(|r| r.1));
@@ -220,15 +254,16 @@ fn uplink_status(
     let nothing = UplinkFacts::default();
     let facts = view.uplinks.get(&uplink.name).unwrap_or(&nothing);
     let gateway = |family| facts.ways.get(&family).and_then(|way| way.gateway);
-    let usable = view.usable_at_all(&uplink.name);
+    let standing = overall(view, &uplink.name);
     UplinkStatus {
         id: id.0,
         interface: uplink.interface.to_string(),
-        health: if usable { "unknown" } else { "down" },
-        admin: "enabled",
-        usable,
-        reason: facts.reason(&uplink.interface),
+        health: standing.health.as_str(),
+        admin: view.standings.admin(&uplink.name).as_str(),
+        usable: view.usable_at_all(&uplink.name),
+        reason: reason(view, id, view.standings.admin(&uplink.name), standing),
         since: clock::rfc3339(since),
+        families: BTreeMap::new(),
         addresses: facts.addresses.clone(),
         gateway: gateway(Family::V4),
         gateway6: gateway(Family::V6),
@@ -238,8 +273,34 @@ fn uplink_status(
         weight: layout.weights.get(&uplink.name).copied().unwrap_or(1),
         sessions: 0,
         new_sessions_total: 0,
+        evacuated_sessions_total: 0,
         rx_bps: None,
         tx_bps: None,
+    }
+}
+
+/// Why it is so, and what becomes of it.
+fn reason(view: &View, id: UplinkId, admin: Admin, standing: Standing) -> String {
+    let mut selections = view.selections.values().flat_map(BTreeMap::values);
+    let tried = selections.any(|one| one.tried && one.owners.contains_key(&id.0));
+    let ordered = match admin {
+        Admin::Enabled => None,
+        other => Some(format!("{} by order", other.as_str())),
+    };
+    let tried = tried.then(|| "tried, nothing else is up".to_owned());
+    let parts = [ordered, Some(standing.reason).filter(|reason| !reason.is_empty()), tried];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn family_status(view: &View, judge: &Judge, uplink: &Uplink, family: Family) -> FamilyStatus {
+    let figures = judge.figures(&uplink.name, family);
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    FamilyStatus {
+        health: view.health(&uplink.name, family).as_str(),
+        reason: view.standings.of(&uplink.name, family).map_or(String::new(), |s| s.reason.clone()),
+        rtt_ms: figures.rtt.map(milliseconds),
+        jitter_ms: figures.jitter.map(milliseconds),
+        loss: figures.loss,
     }
 }
 

@@ -112,7 +112,7 @@ impl Worker {
     }
 
     fn mend(&self, layout: &Layout, mender: &Mender) {
-        match mend(mender, Extent::All, layout.site.marks.uplink) {
+        match mend(mender, Extent::All, layout.site.marks) {
             // If the engine is gone, nobody wants to know.
             Ok(mended) => drop(self.told.send(mended)),
             Err(error) => tracing::warn!("sessions that went wrong are not mended: {error}"),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what it expects
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::kernel::{Fake, Kernel as _};
 use crate::kstate::{Address, KernelState, Link, Route, RouteKind, Rule, RuleAction, Snapshot};
@@ -96,7 +97,7 @@ fn start(kernel: &mut Fake, site: &Site) -> (Layout, KernelState) {
     let seen = kernel.observe().unwrap();
     let remembered = seen.ours.nft.as_ref().map(Remembered::from_kernel).unwrap_or_default();
     let layout = Layout::new(site.clone(), &remembered);
-    let desired = plan::build(&layout, &plan::assess(&layout, &seen), &seen);
+    let desired = plan::build(&layout, &plan::assess(&layout, &seen, &Arc::default()), &seen);
     for step in plan::diff(&desired, &seen.ours, Scope::All).steps {
         if kernel.apply(&step).is_err() {
             break;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::window::{Outcome, Window};
-use crate::model::Degraded;
+use super::window::Window;
+use crate::model::{Degraded, Outcome};
 
 /// Flaps are counted over this time.
 const FLAPS_WITHIN: Duration = Duration::from_secs(600);
@@ -25,6 +25,12 @@ pub enum Health {
 }
 
 impl Health {
+    /// The health of that name.
+    pub fn parse(text: &str) -> Option<Health> {
+        let all = [Health::Up, Health::Degraded, Health::Unknown, Health::Down];
+        all.into_iter().find(|health| health.as_str() == text)
+    }
+
     /// As `status` shows it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,12 +127,17 @@ impl Machine {
         &self.window
     }
 
-    /// Rounds decide nothing more: so many good ones, or bad ones, came in a row.
-    pub fn is_settled(&self) -> bool {
+    /// Bad rounds in a row.
+    pub(super) fn bad_rounds(&self) -> u32 {
         match self.streak {
-            Streak::Good(count) => count >= self.terms.rise,
-            Streak::Bad(count) => count >= self.terms.fall,
+            Streak::Good(_) => 0,
+            Streak::Bad(count) => count,
         }
+    }
+
+    /// Losses of this target were its own fault.
+    pub(super) fn forget_losses(&mut self, target: usize) {
+        self.window.forget_losses(target);
     }
 
     /// Takes in what came of asking one target, for the figures.
@@ -165,6 +176,14 @@ impl Machine {
                 self.judgement = Judgement::Waiting;
             }
             (None, _) => {}
+        }
+    }
+
+    /// It is known not to answer, without asking further.
+    pub(super) fn convict(&mut self, now: Instant) {
+        if self.health != Health::Down {
+            self.streak = Streak::Bad(self.bad_rounds());
+            self.fall(Judgement::Silent(self.bad_rounds()), now);
         }
     }
 

@@ -13,10 +13,16 @@
 //!     down ───────────────────────────┘◄──────────────────────────────────────┘
 //! ```
 
+mod board;
 mod machine;
+mod referee;
+mod rounds;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_links;
 mod window;
 
+pub use board::{Action, Board, Member, Question};
 pub use machine::{Health, Judgement, Machine, Terms};
-pub use window::{Figures, Outcome, Window};
+pub use window::{Figures, Window};

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Health, Judgement, Machine, Outcome, Terms};
-use crate::model::Degraded;
+use super::{Health, Judgement, Machine, Terms};
+use crate::model::{Degraded, Outcome};
 
 const HOLD: Duration = Duration::from_secs(10);
 

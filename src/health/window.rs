@@ -3,24 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::model::Outcome;
+
 /// How many outcomes count.
 const SIZE: usize = 20;
-
-/// What came of asking one target once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The right answer, after this time.
-    Reply(Duration),
-    /// No answer in time.
-    Lost,
-    /// An answer that is wrong (a redirect, another body), or an error; why.
-    Wrong(String),
-}
 
 /// The last 20 outcomes, over all targets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Window {
-    outcomes: VecDeque<Option<Sample>>,
+    outcomes: VecDeque<(usize, Option<Sample>)>,
     last: BTreeMap<usize, Duration>,
 }
 
@@ -56,12 +47,12 @@ impl Window {
         if self.outcomes.len() == SIZE {
             self.outcomes.pop_front();
         }
-        self.outcomes.push_back(sample);
+        self.outcomes.push_back((target, sample));
     }
 
     /// What it says now.
     pub fn figures(&self) -> Figures {
-        let replies = || self.outcomes.iter().flatten();
+        let replies = || self.outcomes.iter().filter_map(|(_, sample)| *sample);
         let count = self.outcomes.len();
         let lost = count - replies().count();
         Figures {
@@ -71,9 +62,14 @@ impl Window {
         }
     }
 
+    /// Losses of this target were its own fault.
+    pub(super) fn forget_losses(&mut self, target: usize) {
+        self.outcomes.retain(|(from, sample)| *from != target || sample.is_some());
+    }
+
     /// Lost outcomes as a share of a full window: one loss at the start is not all that there is.
     pub(super) fn loss_of_full(&self) -> f64 {
-        self.outcomes.iter().filter(|sample| sample.is_none()).count() as f64 / SIZE as f64
+        self.outcomes.iter().filter(|(_, sample)| sample.is_none()).count() as f64 / SIZE as f64
     }
 }
 
@@ -87,7 +83,8 @@ fn mean(times: impl Iterator<Item = Duration>) -> Option<Duration> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Figures, Outcome, Window};
+    use super::{Figures, Window};
+    use crate::model::Outcome;
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)

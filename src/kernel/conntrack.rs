@@ -125,6 +125,25 @@ impl Conntrack {
         select(&mut message, mark, mask);
         unless_gone(self.channel.request(message)).map_err(failed("mark a session"))
     }
+
+    /// The same, and the session is forgotten after so many seconds without a packet that the kernel
+    /// lets extend it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remark(
+        &mut self,
+        session: &Session,
+        mark: Mark,
+        mask: MarkMask,
+        seconds: u32,
+    ) -> Result<(), KernelError> {
+        let mut message = message(NEW, decode::family_number(session.family));
+        decode::write_identity(&mut message, session);
+        select(&mut message, mark, mask);
+        message.attribute_be32(attr::TIMEOUT, seconds);
+        unless_gone(self.channel.request(message)).map_err(failed("mark a session"))
+    }
 }
 
 /// Takes a message for a session: whatever the bytes, it comes back. What can be read can be

@@ -20,6 +20,7 @@ mod host;
 #[doc(hidden)]
 pub mod hostile;
 mod hush;
+mod knock;
 mod nfnl;
 mod nft_element;
 mod nft_read;
@@ -32,7 +33,7 @@ mod traffic;
 mod wire;
 
 #[cfg(test)]
-mod stage;
+pub(crate) mod stage;
 #[cfg(test)]
 mod tests_conntrack;
 #[cfg(test)]
@@ -52,8 +53,9 @@ pub use fake::Fake;
 pub use features::probe as probe_features;
 pub use host::read_host;
 pub use hush::Hush;
+pub use knock::Knocker;
 pub use nft_element::DumpedElement;
-pub use notices::{Notice, Notices};
+pub use notices::{Neighbours, Notice, Notices, Unreachable};
 pub use rtnl::{NoSuchDevice, RouteError};
 pub use socket::NetlinkError;
 pub use traffic::read_device_bytes;

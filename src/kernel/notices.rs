@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -101,8 +102,8 @@ impl Notice {
 
 /// The kernel's notices, of the network namespace of the thread that opened them.
 pub struct Notices {
-    route: Listener,
-    netfilter: Listener,
+    route: Listener<Notice>,
+    netfilter: Listener<Notice>,
     hush: Hush,
 }
 
@@ -140,22 +141,69 @@ impl Notices {
         if self.hush.poll_missed(cx) {
             return Poll::Ready(Ok(Notice::Missed));
         }
-        match self.netfilter.poll(cx, decode_nft) {
-            Poll::Ready(notice) => Poll::Ready(notice),
+        let heard = match self.netfilter.poll(cx, decode_nft) {
             Poll::Pending => self.route.poll(cx, decode_route),
+            heard => heard,
+        };
+        heard.map_ok(|heard| match heard {
+            Heard::That(notice) => notice,
+            Heard::Overrun => Notice::Overrun,
+        })
+    }
+}
+
+/// Neighbours that the kernel has given up. They have a socket of their own: somebody who scans a
+/// network makes the kernel tell of thousands, and what is lost of them does no harm.
+pub struct Neighbours(Listener<Unreachable>);
+
+/// A neighbour that does not answer ARP or neighbour discovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreachable {
+    /// The index of the device.
+    pub index: u32,
+    /// The neighbour.
+    pub address: IpAddr,
+}
+
+impl Neighbours {
+    /// Subscribes. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened.
+    pub fn open() -> Result<Neighbours, NetlinkError> {
+        Ok(Neighbours(Listener::open(NETLINK_ROUTE, &[libc::RTNLGRP_NEIGH])?))
+    }
+
+    /// Waits for the next one. Cancel safe.
+    ///
+    /// # Errors
+    /// When the socket fails; then open a new one.
+    pub async fn next(&mut self) -> Result<Unreachable, NetlinkError> {
+        loop {
+            match poll_fn(|cx| self.0.poll(cx, decode_neighbour)).await? {
+                Heard::That(neighbour) => return Ok(neighbour),
+                Heard::Overrun => {}
+            }
         }
     }
 }
 
-/// One socket, and what has been read from it but not handed out.
-struct Listener {
-    socket: AsyncFd<Arc<Socket>>,
-    buffer: Vec<u8>,
-    waiting: std::collections::VecDeque<Notice>,
+/// What came in.
+enum Heard<T> {
+    That(T),
+    /// Some was lost.
+    Overrun,
 }
 
-impl Listener {
-    fn open(protocol: isize, groups: &[u32]) -> Result<Listener, NetlinkError> {
+/// One socket, and what has been read from it but not handed out.
+struct Listener<T> {
+    socket: AsyncFd<Arc<Socket>>,
+    buffer: Vec<u8>,
+    waiting: std::collections::VecDeque<T>,
+}
+
+impl<T> Listener<T> {
+    fn open(protocol: isize, groups: &[u32]) -> Result<Listener<T>, NetlinkError> {
         let mut socket = Socket::new(protocol)?;
         // A socket that is not bound first joins groups, and hears nothing.
         socket.bind_auto()?;
@@ -179,11 +227,11 @@ impl Listener {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        decode: fn(&Received<'_>) -> Option<Notice>,
-    ) -> Poll<io::Result<Notice>> {
+        decode: fn(&Received<'_>) -> Option<T>,
+    ) -> Poll<io::Result<Heard<T>>> {
         loop {
-            if let Some(notice) = self.waiting.pop_front() {
-                return Poll::Ready(Ok(notice));
+            if let Some(heard) = self.waiting.pop_front() {
+                return Poll::Ready(Ok(Heard::That(heard)));
             }
             let mut ready = match self.socket.poll_read_ready(cx) {
                 Poll::Ready(ready) => ready?,
@@ -194,7 +242,7 @@ impl Listener {
                 // Not ready after all: asking again registers this task.
                 Err(_) => {}
                 Ok(Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    return Poll::Ready(Ok(Notice::Overrun));
+                    return Poll::Ready(Ok(Heard::Overrun));
                 }
                 Ok(Err(error)) => return Poll::Ready(Err(error)),
                 Ok(Ok(_)) => {
@@ -238,15 +286,53 @@ fn decode_nft(message: &Received<'_>) -> Option<Notice> {
     })
 }
 
-/// Takes a message for a notice of either kind: whatever the bytes, it comes back.
+/// `NDA_DST`
+const NEIGHBOUR_ADDRESS: u16 = 1;
+
+fn decode_neighbour(message: &Received<'_>) -> Option<Unreachable> {
+    if message.kind != libc::RTM_NEWNEIGH {
+        return None;
+    }
+    // `struct ndmsg`: the index at offset 4, the state at offset 8; 12 bytes.
+    let state = message.body.get(8..10).and_then(|bytes| bytes.try_into().ok());
+    if state.map(u16::from_ne_bytes)? & libc::NUD_FAILED == 0 {
+        return None;
+    }
+    let address = attribute(message.body.get(12..)?, NEIGHBOUR_ADDRESS)?;
+    let address = match address.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
+        _ => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
+    };
+    Some(Unreachable { index: wire::u32_ne(message.body.get(4..)?)?, address })
+}
+
+/// Takes a message for a notice of each kind: whatever the bytes, it comes back.
 pub(super) fn decode_any(message: &Received<'_>) {
-    let _ = (decode_route(message), decode_nft(message));
+    let _ = (decode_route(message), decode_nft(message), decode_neighbour(message));
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Notice, decode_nft, wire};
+    use super::{Notice, Unreachable, decode_neighbour, decode_nft, wire};
     use crate::kernel::stage::captured;
+
+    #[test]
+    fn only_neighbours_that_failed_are_told_of() {
+        let body = |state: u16| {
+            let mut body = vec![2, 0, 0, 0, 7, 0, 0, 0];
+            body.extend(state.to_ne_bytes());
+            body.extend([0, 1, 8, 0, 1, 0, 192, 0, 2, 1]);
+            body
+        };
+        let decode = |kind: u16, state: u16| {
+            let body = body(state);
+            decode_neighbour(&wire::Received { kind, flags: 0, sequence: 0, port: 0, body: &body })
+        };
+        let failed = Some(Unreachable { index: 7, address: [192, 0, 2, 1].into() });
+        assert_eq!(decode(28, 0x20), failed);
+        assert_eq!(decode(28, 0x02), None, "reachable");
+        assert_eq!(decode(29, 0x20), None, "deleted");
+    }
 
     #[test]
     fn a_transaction_tells_who_made_it() {

@@ -10,7 +10,7 @@ use super::{Linux, Ranges};
 pub(super) const RANGES: Ranges = Ranges { first_priority: 10_000, first_table: 10_000 };
 
 /// Runs a test in a new network namespace with `lo` up. Nothing of it reaches the host's.
-pub(super) fn stage<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn stage<T: Send + 'static>(play: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(|| {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             panic!("this test needs a network namespace of its own, so run it as root: {error}");
@@ -39,7 +39,7 @@ pub(super) fn linux() -> Linux {
 }
 
 /// Runs a command of the system's own tools and gives what it printed.
-pub(super) fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
     let program = words.next().unwrap_or_default();
     let output = Command::new(program)

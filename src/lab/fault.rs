@@ -6,7 +6,11 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::capture::{self, Sighting};
-use super::{CUSTOMER_SIDE, IspLayout, LabError, Layout, Namespace, build};
+use super::{CUSTOMER_SIDE, IspLayout, LabError, Layout, Namespace, PORTAL, build, server};
+use crate::model::Family;
+
+/// Which server of the internet plays the captive portal.
+const PORTAL_SERVER: usize = 2;
 
 /// A way in which a line fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,9 @@ pub enum Fault {
     Loss(u8),
     /// The gateway answers, and nothing behind it.
     GatewayOnly,
+    /// The gateway answers, names are found, web pages turn out to be the ISP's login page, and
+    /// everything else is lost.
+    Captive,
 }
 
 impl FromStr for Fault {
@@ -33,10 +40,13 @@ impl FromStr for Fault {
             "carrier" => Some(Fault::Carrier),
             "silent" => Some(Fault::Silent),
             "gateway-only" => Some(Fault::GatewayOnly),
+            "captive" => Some(Fault::Captive),
             other => other.strip_prefix("loss=").and_then(percent),
         }
         .ok_or_else(|| {
-            format!("`{text}` is none of: carrier, silent, loss=30% (1 to 100), gateway-only")
+            format!(
+                "`{text}` is none of: carrier, silent, loss=30% (1 to 100), gateway-only, captive"
+            )
         })
     }
 }
@@ -48,6 +58,7 @@ impl fmt::Display for Fault {
             Fault::Silent => f.write_str("silent"),
             Fault::Loss(percent) => write!(f, "loss={percent}%"),
             Fault::GatewayOnly => f.write_str("gateway-only"),
+            Fault::Captive => f.write_str("captive"),
         }
     }
 }
@@ -163,8 +174,30 @@ fn script(fault: Fault) -> String {
         drop
     }"#
         }
+        Fault::Captive => &captive(),
     };
     format!("add table inet fault\ndelete table inet fault\ntable inet fault {{{rules}\n}}\n")
+}
+
+/// The login page is a server of the internet, so that the ISP needs none of its own.
+fn captive() -> String {
+    let [portal4, portal6] = Family::BOTH.map(|family| server(family, PORTAL_SERVER));
+    format!(
+        r#"
+    chain login {{
+        type nat hook prerouting priority -100
+        iifname "cust" fib daddr type local accept
+        iifname "cust" meta nfproto ipv4 tcp dport 80 dnat ip to {portal4}:{PORTAL}
+        iifname "cust" meta nfproto ipv6 tcp dport 80 dnat ip6 to [{portal6}]:{PORTAL}
+    }}
+    chain through {{
+        type filter hook forward priority -250
+        ct status dnat accept
+        udp dport 53 accept
+        udp sport 53 accept
+        drop
+    }}"#
+    )
 }
 
 #[cfg(test)]
@@ -173,7 +206,8 @@ mod tests {
 
     #[test]
     fn faults_are_read_as_they_are_written() {
-        for fault in [Fault::Carrier, Fault::Silent, Fault::Loss(30), Fault::GatewayOnly] {
+        let plain = [Fault::Carrier, Fault::Silent, Fault::GatewayOnly, Fault::Captive];
+        for fault in plain.into_iter().chain([Fault::Loss(30)]) {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         for bad in ["", "loss", "loss=0%", "loss=101%", "loss=x", "cable"] {

@@ -27,7 +27,7 @@ mod stage;
 pub mod tools;
 mod userns;
 
-pub use agent::{Arrival, Client, Protocol, Servers, Session};
+pub use agent::{Arrival, Client, LOGIN, PORTAL, Protocol, Servers, Session};
 pub use capture::{Leak, Sighting};
 pub use error::LabError;
 pub use fault::{Fault, Isp};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -70,6 +71,7 @@ impl Builder {
             layout: Layout { prefix, isps: self.isps, hosts: self.hosts, inside: self.inside },
         };
         stage.raise()?;
+        stage.wait_going()?;
         Ok(stage)
     }
 }
@@ -83,7 +85,31 @@ pub struct Stage {
     claim: Claim,
 }
 
+/// Links are given so long to begin; the kernel sets them going once a second.
+const GOING: Duration = Duration::from_secs(3);
+
 impl Stage {
+    /// Waits until every link that has carrier is going: before that the kernel drops what it is to
+    /// send.
+    fn wait_going(&self) -> Result<(), LabError> {
+        let begun = Instant::now();
+        for space in self.layout.all() {
+            while begun.elapsed() < GOING {
+                let links = space.ip_json(&["link", "show"])?;
+                let waits = |link: &serde_json::Value| {
+                    let flags = link["flags"].as_array().into_iter().flatten();
+                    let going = ["UP", "UNKNOWN"].iter().any(|state| link["operstate"] == *state);
+                    flags.into_iter().any(|flag| flag == "LOWER_UP") && !going
+                };
+                if !links.as_array().into_iter().flatten().any(waits) {
+                    break;
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+
     /// Its map.
     pub fn layout(&self) -> &Layout {
         &self.layout

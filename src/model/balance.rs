@@ -1,5 +1,6 @@
 //! Policies: which traffic may use which uplinks, and how.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -23,6 +24,8 @@ pub struct Policy {
     pub evacuate_after: Option<Duration>,
     /// What happens to a new session when no uplink is usable.
     pub when_all_down: WhenAllDown,
+    /// The router's own UDP goes back to an uplink that returns.
+    pub release_on_return: bool,
 }
 
 /// Conditions, ANDed; an empty list does not restrict.
@@ -83,6 +86,18 @@ pub struct PortRange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dscp(pub u8);
 
+impl Match {
+    /// Whether it takes what the router itself sends.
+    pub fn takes_own(&self, to: IpAddr, protocol: Protocol, port: u16) -> bool {
+        let from_anywhere = self.from_lans.is_empty() && self.from_nets.is_empty();
+        let nets = self.to.is_empty() || self.to.iter().any(|net| net.contains(&to));
+        let protocols = self.protocols.is_empty() || self.protocols.contains(&protocol);
+        let within = |range: &PortRange| (range.first..=range.last).contains(&port);
+        let ports = self.ports.is_empty() || self.ports.iter().any(within);
+        from_anywhere && self.dscp.is_empty() && nets && protocols && ports
+    }
+}
+
 /// How a new binding picks among usable members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Balance {
@@ -97,6 +112,13 @@ pub enum Balance {
     LeastUsed,
     /// By a hash of the source address, shares by weight; the same after a reboot.
     SourceHash,
+}
+
+impl Balance {
+    /// Whether it goes by what is measured.
+    pub fn is_measured(self) -> bool {
+        matches!(self, Balance::LowestLatency | Balance::LeastUsed)
+    }
 }
 
 /// Whether and how long a client keeps its uplink.

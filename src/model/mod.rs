@@ -21,7 +21,9 @@ pub use firewall::{Allow, AllowTarget, Firewall, ForwardPolicy, InputPolicy};
 pub use identity::{MemberId, PolicyId, ServerId, UplinkId, natural_id};
 pub use marks::{Mark, MarkLayout, MarkMask, RulePriority, TableId};
 pub use names::{IfName, InvalidName, Name};
-pub use probe::{Check, CheckKind, Degraded, Host, HttpExpect, Pace, Probe, Share, Target, Url};
+pub use probe::{
+    Check, CheckKind, Degraded, Host, HttpExpect, Outcome, Pace, Probe, Share, Target, Url,
+};
 pub use service::{
     Group, GroupBalance, Helper, PersistenceMode, Server, Service, ServicePersistence, Virtual,
 };
@@ -49,6 +51,14 @@ impl Family {
     /// The family of a network.
     pub fn of_net(net: &ipnet::IpNet) -> Family {
         Family::of(net.addr())
+    }
+
+    /// As it is written in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        }
     }
 
     /// `4` or `6`: the suffix of names that exist once for each family.

@@ -23,6 +23,32 @@ pub struct Probe {
     pub hold_down: Duration,
 }
 
+impl Probe {
+    /// How long a recovered uplink must stay good, where the profile says nothing.
+    pub const HOLD_DOWN: Duration = Duration::from_secs(10);
+
+    /// What an uplink asks when the profile says nothing: resolvers of three companies, in both
+    /// families, of which one must answer.
+    pub fn public(name: Name) -> Probe {
+        let icmp = [
+            IpAddr::from([1, 1, 1, 1]),
+            IpAddr::from([8, 8, 8, 8]),
+            IpAddr::from([0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111]),
+            IpAddr::from([0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888]),
+        ];
+        let dns = [IpAddr::from([9, 9, 9, 9]), IpAddr::from([0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe])];
+        let ask = |server| Target::Dns { server, query: "example.com".to_owned() };
+        Probe {
+            name,
+            targets: icmp.map(Target::Icmp).into_iter().chain(dns.map(ask)).collect(),
+            quorum: 1,
+            pace: Pace::PROBE,
+            degraded: Degraded::default(),
+            hold_down: Probe::HOLD_DOWN,
+        }
+    }
+}
+
 /// The rhythm of a probe or check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
@@ -76,6 +102,18 @@ pub enum Target {
         /// The name to ask for.
         query: String,
     },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Gateway => f.write_str("gateway"),
+            Target::Icmp(address) => write!(f, "icmp {address}"),
+            Target::Tcp(address) => write!(f, "tcp {address}"),
+            Target::Http { url, .. } => write!(f, "{url}"),
+            Target::Dns { server, .. } => write!(f, "dns {server}"),
+        }
+    }
 }
 
 impl Target {
@@ -137,6 +175,17 @@ pub struct HttpExpect {
     pub body: Option<String>,
     /// The `Host` header (and server name of TLS), where it differs from the address.
     pub host: Option<String>,
+}
+
+/// What came of asking one target once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The right answer, after this time.
+    Reply(Duration),
+    /// No answer in time.
+    Lost,
+    /// An answer that is wrong (a redirect, another body), or an error; why.
+    Wrong(String),
 }
 
 /// Above any of these an uplink is degraded; it is left at half of them.

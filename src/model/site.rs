@@ -48,6 +48,12 @@ impl Site {
         self.uplinks.iter().find(|uplink| &uplink.name == name)
     }
 
+    /// What an uplink asks: the block that it names, else `default`, else public resolvers.
+    pub fn probe_of(&self, uplink: &Uplink) -> Probe {
+        let named = uplink.probe.as_ref().and_then(|name| self.probes.get(name));
+        named.cloned().unwrap_or_else(|| Probe::public(uplink.name.clone()))
+    }
+
     /// The LAN of that name.
     pub fn lan(&self, name: &Name) -> Option<&Lan> {
         self.lans.iter().find(|lan| &lan.name == name)

@@ -8,9 +8,12 @@
 use std::collections::BTreeSet;
 
 use super::nft;
+use super::routing::other_metric;
 use super::steer::swap_elements;
 use super::sysctls::opens;
-use crate::kstate::{Elements, KernelState, NftOp, NftTable, Role, Rule, Set, Step, SysctlKey};
+use crate::kstate::{
+    Elements, KernelState, NftOp, NftTable, Role, Route, Rule, Set, Step, SysctlKey,
+};
 
 /// Steps in order; empty when nothing differs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +39,8 @@ impl ChangeSet {
 pub enum Scope {
     /// All, steering too.
     All,
-    /// All but elements that steering sets; a new map still gets its elements.
+    /// All but elements that steering sets, and which uplink the router itself prefers; a new map
+    /// still gets its elements.
     Structure,
 }
 
@@ -48,7 +52,17 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
     let set = |(key, value): (&SysctlKey, &String)| Step::SetSysctl(key.clone(), value.clone());
     let (opening, settings): (Vec<_>, Vec<_>) = differing.partition(|(key, _)| opens(key));
     steps.extend(settings.into_iter().map(set));
-    steps.extend(desired.routes.difference(&observed.routes).cloned().map(Step::AddRoute));
+    let routes = |wanted: &BTreeSet<Route>, there: &BTreeSet<Route>| -> Vec<Route> {
+        let known = |route: &&Route| {
+            there.contains(*route)
+                || scope == Scope::Structure
+                    && there
+                        .contains(&Route { metric: other_metric(route.metric), ..(*route).clone() })
+        };
+        wanted.iter().filter(|route| !known(route)).cloned().collect()
+    };
+    let new_routes = routes(&desired.routes, &observed.routes);
+    steps.extend(new_routes.into_iter().map(Step::AddRoute));
     // A rule for every packet would take live sessions away from the way they have before their
     // marks are restored.
     let (last, rules): (Vec<_>, Vec<_>) =
@@ -63,7 +77,8 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
     steps.extend(last.into_iter().map(Step::AddRule));
     steps.extend(opening.into_iter().map(set));
     steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::DeleteRule));
-    steps.extend(observed.routes.difference(&desired.routes).cloned().map(Step::DeleteRoute));
+    let old_routes = routes(&observed.routes, &desired.routes);
+    steps.extend(old_routes.into_iter().map(Step::DeleteRoute));
     ChangeSet { steps }
 }
 

@@ -11,11 +11,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::evacuate::is_dismissed;
 use super::lans::inside_networks;
 use super::path::MAIN;
 use super::view::{Layout, View};
 use crate::kstate::{Facts, Route, RouteKind};
-use crate::model::{Family, IfName, Mark, MarkMask, Name, NatMode, Uplink};
+use crate::model::{Family, IfName, Mark, MarkLayout, Name, NatMode, Uplink};
 
 /// A session, as far as its addresses tell where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Flaw {
 /// Judges sessions by what the site looks like now.
 #[derive(Debug)]
 pub struct Mender {
-    mask: MarkMask,
+    marks: MarkLayout,
     /// Uplinks' addresses; the same one may be on several.
     addresses: BTreeMap<IpAddr, Vec<Mark>>,
     /// Addresses that uplinks had, and for which they have others now.
@@ -95,7 +96,7 @@ impl Mender {
             facts.is_some_and(|facts| facts.ways.contains_key(&Family::of(**address)))
         };
         Mender {
-            mask: layout.site.marks.uplink,
+            marks: layout.site.marks,
             addresses,
             former: former.iter().filter(replaced).map(|(address, _)| *address).collect(),
             local: facts.addresses.iter().map(|address| address.net.addr()).collect(),
@@ -107,12 +108,19 @@ impl Mender {
 
     /// What to do with a session; `None` when it is as it should be, or not ours.
     pub fn judge(&self, entry: &Entry) -> Option<Mend> {
-        let uplink = Mark(entry.mark.0 & self.mask.0);
-        if !is_routable(entry.destination) || !is_routable(entry.source) {
+        let uplink = Mark(entry.mark.0 & self.marks.uplink.0);
+        if is_dismissed(entry.mark, self.marks)
+            || !is_routable(entry.destination)
+            || !is_routable(entry.source)
+        {
             return None;
         }
         if uplink.0 != 0 && !self.uplinks.contains_key(&uplink) {
             return Some(Mend::End(Flaw::UplinkGone));
+        }
+        if self.former.contains(&entry.source) {
+            // The router's own; the kernel sends nothing more from there.
+            return None;
         }
         if self.former.contains(&entry.answered_at) || self.former.contains(&entry.destination) {
             return Some(Mend::End(Flaw::AddressGone));

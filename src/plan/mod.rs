@@ -4,6 +4,7 @@
 //! writes down everything that must be in the kernel; [`diff`] says what is missing.
 
 mod diff;
+mod evacuate;
 pub mod explain;
 mod identity;
 mod lans;
@@ -12,6 +13,7 @@ mod nft;
 mod path;
 mod renewal;
 mod routing;
+mod standing;
 mod steer;
 mod sysctls;
 #[cfg(test)]
@@ -21,16 +23,20 @@ mod view;
 use crate::kstate::{KernelState, Snapshot};
 
 pub use diff::{ChangeSet, Scope, diff, removal};
+pub use evacuate::{Evacuation, Exit, Leaver, dismissed, is_dismissed};
 pub use identity::{Identities, Remembered, identify};
 pub use lans::inside_networks;
 pub use mend::{Entry, Flaw, Mend, Mender};
-pub use nft::{address_hash, binding_shape, names, observed_slots};
+pub use nft::{
+    address_hash, binding_shape, detour_key, detour_shape, measured_maps, names, observed_slots,
+};
 pub use path::{UplinkFacts, Way};
 pub use renewal::{Learned, LearnedMap, Live, Renewals};
 pub use routing::{PRIORITIES, TABLES};
+pub use standing::{Admin, Dealt, Standing, Standings};
 pub use steer::{Steering, steering_alone};
 pub use sysctls::{interesting_sysctls, restoring_order};
-pub use view::{Layout, View, assess};
+pub use view::{Layout, View, assess, offered};
 
 /// Everything that must be in the kernel. `seen` gives the facts, and the slots dealt before.
 pub fn build(layout: &Layout, view: &View, seen: &Snapshot) -> KernelState {

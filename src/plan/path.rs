@@ -46,20 +46,13 @@ impl UplinkFacts {
         self.carrier && self.ways.contains_key(&family)
     }
 
-    /// Why the uplink is as it is, in plain words.
-    pub fn reason(&self, device: &IfName) -> String {
-        let missing: Vec<&str> = self.missing.values().map(String::as_str).collect();
-        if !self.present || !self.up {
-            return missing.first().copied().unwrap_or("not looked at yet").to_owned();
-        }
-        if !self.carrier {
-            return format!("no carrier on {device}");
-        }
-        match missing.as_slice() {
-            [] => "not probed; carrier, addresses and gateways are there".to_owned(),
-            [one] if self.ways.is_empty() => (*one).to_owned(),
-            [one] => format!("not probed; {one}"),
-            several => several.join("; "),
+    /// Why no session of a family can leave by it, in plain words.
+    pub fn why_not(&self, family: Family, device: &str) -> String {
+        match self.missing.get(&family) {
+            Some(missing) if !self.present || !self.up => missing.clone(),
+            _ if !self.carrier => format!("no carrier on {device}"),
+            Some(missing) => missing.clone(),
+            None => String::new(),
         }
     }
 }

@@ -35,6 +35,11 @@ const LAST: u32 = u32::MAX;
 /// Added to the metric of uplinks that are not usable, in the table of the router's own traffic.
 const NOT_USABLE: u32 = 1_000_000;
 
+/// The metric that a route has when its uplink is usable, of one that is not, and the other way.
+pub(super) fn other_metric(metric: u32) -> u32 {
+    if metric < NOT_USABLE { metric + NOT_USABLE } else { metric - NOT_USABLE }
+}
+
 /// All rules.
 pub(super) fn build_rules(layout: &Layout, view: &View) -> BTreeSet<Rule> {
     Family::BOTH.into_iter().flat_map(|family| family_rules(layout, view, family)).collect()

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::nft::{SteeringSet, build_keepable, build_slots, names, slot_maps};
+use super::nft::{SteeringSet, build_keepable, build_slots, names, slot_counts, slot_maps};
+use super::standing::Standings;
 use super::view::{Layout, View, select_for};
 use crate::kstate::{Bytes, Elements, KernelState, NftOp, SetShape, Snapshot};
 use crate::model::{Family, Policy};
@@ -44,12 +45,17 @@ impl Steering {
         Steering { layout, view, maps, in_force, changed: BTreeMap::new() }
     }
 
-    /// Devices came or went, or their carriers did, by their indices: what to change so that new
-    /// sessions follow.
-    pub fn follow_links(&mut self, carriers: &BTreeMap<u32, bool>) -> Vec<NftOp> {
+    /// Devices came or went, or their carriers did (by their indices), or uplinks answer otherwise:
+    /// what to change so that new sessions follow.
+    pub fn follow(
+        &mut self,
+        carriers: &BTreeMap<u32, bool>,
+        standings: &Arc<Standings>,
+    ) -> Vec<NftOp> {
         let links = &self.in_force.1.facts.links;
-        let mut moved = false;
-        for uplink in self.layout.site.uplinks.iter() {
+        let mut moved = self.view.standings != *standings;
+        self.view.standings = standings.clone();
+        for uplink in &self.layout.site.uplinks {
             let index = links.get(&uplink.interface).map(|link| link.index);
             let carrier = index.and_then(|index| carriers.get(&index));
             match (carrier, self.view.uplinks.get_mut(&uplink.name)) {
@@ -60,10 +66,10 @@ impl Steering {
                 _ => {}
             }
         }
-        if moved { self.follow() } else { Vec::new() }
+        if moved { self.rebuild() } else { Vec::new() }
     }
 
-    fn follow(&mut self) -> Vec<NftOp> {
+    fn rebuild(&mut self) -> Vec<NftOp> {
         let keepable =
             |family| (names::keepable(family), build_keepable(&self.layout, &self.view, family));
         let mut rebuilt = Vec::from(Family::BOTH.map(keepable));
@@ -74,7 +80,8 @@ impl Steering {
                 continue;
             }
             let previous = self.elements(map);
-            let set = build_slots(&self.layout, policy.balance, &selection, previous);
+            let (layout, view) = (&self.layout, &self.view);
+            let set = build_slots(layout, view, policy.balance, &selection, map, previous);
             rebuilt.push((map.clone(), set));
             self.maps[index].selection = selection;
         }
@@ -86,6 +93,12 @@ impl Steering {
         }
         self.changed.extend(rebuilt);
         ops
+    }
+
+    /// How many slots each uplink owns in a slot table.
+    pub fn counts(&self, map: &str) -> BTreeMap<u8, usize> {
+        let mask = self.layout.site.marks.uplink;
+        self.elements(map).map_or_else(BTreeMap::new, |elements| slot_counts(elements, mask))
     }
 
     /// A set's elements as they are.

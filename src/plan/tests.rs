@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -90,7 +91,7 @@ fn profiles() -> BTreeMap<String, Site> {
 fn desired(site: Site) -> (KernelState, Snapshot) {
     let seen = host(&site);
     let layout = Layout::new(site, &Remembered::default());
-    let view = assess(&layout, &seen);
+    let view = assess(&layout, &seen, &Arc::default());
     (build(&layout, &view, &seen), seen)
 }
 

@@ -1,9 +1,13 @@
 //! What the site looks like now: uplinks with their ways out, policies with their owners.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::identity::{Identities, Remembered, identify};
+use super::nft::slot_map;
 use super::path::{UplinkFacts, assess_uplinks};
+use super::standing::{Admin, Standings};
+use crate::health::Health;
 use crate::kstate::Snapshot;
 use crate::model::{
     Balance, Family, Mark, Match, Name, Persistence, Policy, PolicyId, Site, TableId, UplinkId,
@@ -94,6 +98,7 @@ fn with_implied(site: &Site) -> Vec<Policy> {
         persistence: Persistence::None,
         evacuate_after: None,
         when_all_down: WhenAllDown::Try,
+        release_on_return: false,
     }));
     policies
 }
@@ -103,14 +108,60 @@ fn with_implied(site: &Site) -> Vec<Policy> {
 pub struct View {
     /// Uplinks.
     pub uplinks: BTreeMap<Name, UplinkFacts>,
+    /// How they answer, and what people want of them.
+    pub standings: Arc<Standings>,
     /// Policy → family → owners of its slots.
     pub selections: BTreeMap<Name, BTreeMap<Family, Selection>>,
 }
 
 impl View {
-    /// Whether an uplink may take new sessions of a family. Until probes exist, carrier, an
-    /// address and a gateway decide.
+    /// How well an uplink does in a family: `Down` without carrier, an address or a gateway, else as
+    /// it answers.
+    pub fn health(&self, uplink: &Name, family: Family) -> Health {
+        match self.passes(uplink, family) {
+            true => self.standings.health(uplink, family),
+            false => Health::Down,
+        }
+    }
+
+    /// Whether an uplink may take new sessions of a family.
     pub fn usable(&self, uplink: &Name, family: Family) -> bool {
+        self.eligible(uplink, family) > Health::Down
+    }
+
+    /// Whether clients that are bound to an uplink stay with it: also when none answers, so that they
+    /// are not driven from one to the other.
+    pub fn keeps(&self, uplink: &Name, family: Family) -> bool {
+        let answers = |uplink: &Name| {
+            self.standings.admin(uplink) != Admin::Disabled
+                && self.health(uplink, family) > Health::Down
+        };
+        answers(uplink) || self.possible(uplink, family) && !self.uplinks.keys().any(answers)
+    }
+
+    /// Its health as far as new sessions are concerned: `Down` also when people want it so.
+    fn eligible(&self, uplink: &Name, family: Family) -> Health {
+        match self.standings.admin(uplink) {
+            Admin::Enabled => self.health(uplink, family),
+            Admin::Draining | Admin::Disabled => Health::Down,
+        }
+    }
+
+    /// Whether packets can leave by it: new sessions may be tried when nobody is usable.
+    fn possible(&self, uplink: &Name, family: Family) -> bool {
+        self.standings.admin(uplink) == Admin::Enabled && self.passes(uplink, family)
+    }
+
+    /// Decides anew who takes new sessions.
+    pub fn choose(&mut self, layout: &Layout) {
+        for policy in &layout.policies {
+            let choose = |family| (family, select_for(layout, self, policy, family));
+            let chosen = Family::BOTH.map(choose).into();
+            self.selections.insert(policy.name.clone(), chosen);
+        }
+    }
+
+    fn passes(&self, uplink: &Name, family: Family) -> bool {
         self.uplinks.get(uplink).is_some_and(|facts| facts.passes(family))
     }
 
@@ -120,14 +171,11 @@ impl View {
     }
 }
 
-/// Looks at the kernel and decides who takes new sessions.
-pub fn assess(layout: &Layout, seen: &Snapshot) -> View {
+/// Looks at the kernel, and at how uplinks answer, and decides who takes new sessions.
+pub fn assess(layout: &Layout, seen: &Snapshot, standings: &Arc<Standings>) -> View {
     let uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
-    let mut view = View { uplinks, selections: BTreeMap::new() };
-    for policy in &layout.policies {
-        let choose = |family| (family, select_for(layout, &view, policy, family));
-        view.selections.insert(policy.name.clone(), Family::BOTH.map(choose).into());
-    }
+    let mut view = View { uplinks, standings: standings.clone(), selections: BTreeMap::new() };
+    view.choose(layout);
     view
 }
 
@@ -138,6 +186,40 @@ pub(super) fn select_for(
     policy: &Policy,
     family: Family,
 ) -> Selection {
+    let candidates = candidates(layout, view, policy, family);
+    let selection = select(&candidates, policy.when_all_down == WhenAllDown::Try);
+    if !policy.balance.is_measured() || selection.tried {
+        return selection;
+    }
+    let Some(dealt) = view.standings.dealt.get(&slot_map(layout, policy, family)) else {
+        return selection;
+    };
+    // What was dealt before something changed may name some that may take nothing any more.
+    let able = best(&candidates);
+    let owners: BTreeMap<u8, u32> = dealt
+        .counts
+        .iter()
+        .filter(|(id, _)| able.iter().any(|candidate| candidate.id == **id))
+        .filter_map(|(id, count)| Some((*id, u32::try_from(*count).ok()?)))
+        .collect();
+    if owners.is_empty() { selection } else { Selection { owners, tried: false } }
+}
+
+/// The members of all tiers that may take new sessions: those in the best health. Nobody when they
+/// would only be tried.
+pub fn offered(layout: &Layout, view: &View, policy: &Policy, family: Family) -> Vec<Candidate> {
+    let candidates = candidates(layout, view, policy, family);
+    best(&candidates).into_iter().cloned().collect()
+}
+
+fn best(candidates: &[Candidate]) -> Vec<&Candidate> {
+    let takers = || candidates.iter().filter(|candidate| candidate.weight > 0);
+    let health = takers().map(|candidate| candidate.health).max().unwrap_or(Health::Down);
+    let able = |candidate: &&Candidate| candidate.health == health && health > Health::Down;
+    takers().filter(able).collect()
+}
+
+fn candidates(layout: &Layout, view: &View, policy: &Policy, family: Family) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for (tier, members) in policy.tiers.iter().enumerate() {
         for name in members {
@@ -150,10 +232,10 @@ pub(super) fn select_for(
                 id: id.0,
                 tier,
                 weight: if equal { 1 } else { weight },
-                usable: view.usable(name, family),
-                possible: view.usable(name, family),
+                health: view.eligible(name, family),
+                possible: view.possible(name, family),
             });
         }
     }
-    select(&candidates, policy.when_all_down == WhenAllDown::Try)
+    candidates
 }

@@ -37,13 +37,13 @@ pub use finding::{Finding, Severity, to_json};
 pub use render::render;
 pub use schema::schema;
 
-use crate::model::{Balance, FastPath, Name, Site};
+use crate::model::{FastPath, Name, Site};
 
 use checks::Sections;
 use fields::Fields;
 use finding::Findings;
 use names::{Names, keys};
-use tree::{Kind, Node};
+use tree::Node;
 
 const KEYS: &[&str] = &[
     "version",
@@ -167,7 +167,7 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
     let helpers = top.get("helpers", out).map(|node| settings::helpers(node, out));
     let api = top.get("api", out).and_then(|node| settings::api(node, out));
     let fast_path = fast_path.unwrap_or_default();
-    let without_engine = without_engine(top, &all, fast_path);
+    let without_engine = without_engine(top, fast_path);
     let inline = all.uplinks.probes.into_iter();
     let mut probes = probes.unwrap_or_default();
     probes.extend(inline.map(|probe| (probe.name.clone(), probe)));
@@ -205,23 +205,9 @@ fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {
 }
 
 /// Keys that are valid but do nothing yet, in the order of the file's sections.
-fn without_engine(top: &Fields<'_>, all: &Sections<'_>, fast_path: FastPath) -> Vec<String> {
+fn without_engine(top: &Fields<'_>, fast_path: FastPath) -> Vec<String> {
     let mut keys = Vec::new();
-    for (uplink, fields) in all.uplinks.uplinks.iter().zip(&all.uplinks.nodes) {
-        let named = fields
-            .raw("probe")
-            .is_some_and(|node| node.kind() == Kind::Mapping || uplink.probe.is_some());
-        if named {
-            keys.push(format!("uplinks.{}.probe", uplink.name));
-        }
-    }
     let written = |key: &&str| top.raw(key).is_some();
-    keys.extend(["probes"].iter().filter(|k| written(k)).map(|&k| k.to_owned()));
-    for (index, (policy, _)) in all.policies.iter().enumerate() {
-        if matches!(policy.balance, Balance::LowestLatency | Balance::LeastUsed) {
-            keys.push(format!("policies[{index}].balance"));
-        }
-    }
     let later = ["groups", "services", "helpers"];
     keys.extend(later.iter().filter(|k| written(k)).map(|&k| k.to_owned()));
     if fast_path == FastPath::Hardware {

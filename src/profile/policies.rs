@@ -14,8 +14,16 @@ use super::names::{Names, reference};
 use super::tree::{Kind, Node};
 use super::{net, scalar};
 
-pub(super) const KEYS: &[&str] =
-    &["name", "match", "uplinks", "balance", "persistence", "evacuate-after", "when-all-down"];
+pub(super) const KEYS: &[&str] = &[
+    "name",
+    "match",
+    "uplinks",
+    "balance",
+    "persistence",
+    "evacuate-after",
+    "when-all-down",
+    "release-on-return",
+];
 pub(super) const MATCH_KEYS: &[&str] = &["from", "to", "protocol", "ports", "dscp"];
 
 /// Most policies that the connection mark can tell apart, beside the implied one.
@@ -94,6 +102,8 @@ fn policy(node: Node<'_>, names: &Names, uplinks: &[Name], out: &mut Findings) -
     let persistence = fields.get("persistence", out);
     let evacuate = fields.get("evacuate-after", out);
     let when_all_down = fields.get("when-all-down", out);
+    let release = fields.get("release-on-return", out);
+    let release = release.and_then(|node| scalar::boolean(node, out));
     let balance = balance.and_then(|n| scalar::choice(n, "a way to balance", BALANCE, out));
     let persistence = persistence.and_then(|n| self::persistence(n, out));
     let evacuate_after = evacuate.and_then(|n| evacuate_after(n, out));
@@ -107,6 +117,7 @@ fn policy(node: Node<'_>, names: &Names, uplinks: &[Name], out: &mut Findings) -
         persistence: persistence.unwrap_or_default(),
         evacuate_after: evacuate_after.unwrap_or_default(),
         when_all_down: when_all_down.unwrap_or_default(),
+        release_on_return: release.unwrap_or_default(),
     })
 }
 
@@ -218,8 +229,5 @@ fn evacuate_after(node: Node<'_>, out: &mut Findings) -> Option<Option<Duration>
         return Some(None);
     }
     let day = Duration::from_secs(24 * 3600);
-    let found = scalar::duration(node, Duration::ZERO..=day, out)?;
-    let hint = "sessions stay pinned to their uplink, as with `never`";
-    out.warning(node, "`evacuate-after` has no effect yet", hint);
-    Some(Some(found))
+    scalar::duration(node, Duration::ZERO..=day, out).map(Some)
 }

@@ -57,7 +57,7 @@ pub(super) fn probe(name: Name, node: Node<'_>, out: &mut Findings) -> Option<Pr
         quorum: quorum.unwrap_or(1),
         pace,
         degraded: degraded.unwrap_or_default(),
-        hold_down: hold_down.unwrap_or(Duration::from_secs(10)),
+        hold_down: hold_down.unwrap_or(Probe::HOLD_DOWN),
     })
 }
 

@@ -54,6 +54,11 @@ impl Timeouts {
         }
     }
 
+    /// What a packet gives to an established TCP connection.
+    pub fn established(&self) -> Option<u32> {
+        self.tcp[3]
+    }
+
     /// Since the session's last packet, to the second, and never more than it was: the shortest of
     /// the times that the packet can have given is taken.
     pub fn idle(&self, session: &Session) -> Duration {

@@ -200,6 +200,21 @@ impl Session {
         Ok(self.seen)
     }
 
+    /// Says nothing, and waits for the end of the session; how it ended. `None`: it did not.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn wait_for_end(&mut self, timeout: Duration) -> io::Result<Option<ErrorKind>> {
+        self.socket.set_read_timeout(Some(timeout))?;
+        match self.read_once() {
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Ok(None)
+            }
+            Err(error) => Ok(Some(error.kind())),
+        }
+    }
+
     fn read_once(&mut self) -> io::Result<String> {
         let mut buffer = [0; 256];
         let length = patiently(|| self.socket.read(&mut buffer))?;

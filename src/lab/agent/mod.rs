@@ -5,11 +5,13 @@
 
 mod client;
 mod server;
+mod web;
 
 use std::net::{IpAddr, SocketAddr};
 
 pub use client::{Client, Session};
 pub use server::Servers;
+pub use web::{LOGIN, PORTAL};
 
 /// What the agents speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 
-use super::{Arrival, Protocol};
+use super::{Arrival, Protocol, web};
 use crate::lab::{LabError, Namespace};
 
 type Counts = Arc<Mutex<BTreeMap<Arrival, u64>>>;
@@ -163,18 +163,27 @@ async fn accept(listener: TcpListener, counts: Counts) {
         if let Ok(local) = stream.local_addr() {
             count(&counts, Protocol::Tcp, peer.ip(), local);
         }
-        tokio::spawn(lines(stream, peer));
+        tokio::spawn(talk(stream, peer));
     }
 }
 
-async fn lines(mut stream: TcpStream, peer: SocketAddr) {
-    let answer = format!("{}\n", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+/// Answers each line with the caller's address; a web client gets its page instead.
+async fn talk(mut stream: TcpStream, peer: SocketAddr) {
+    let port = stream.local_addr().map_or(0, |local| local.port());
+    let caller = format!("{}\n", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
     while reader.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+        if let Some(path) = web::asked(&line) {
+            let page = web::page(port, path, &caller);
+            while reader.read_line(&mut line).await.is_ok_and(|n| n > 2) {}
+            let _ = writer.write_all(page.as_bytes()).await;
+            let _ = writer.shutdown().await;
+            return;
+        }
         line.clear();
-        if writer.write_all(answer.as_bytes()).await.is_err() {
+        if writer.write_all(caller.as_bytes()).await.is_err() {
             return;
         }
     }

@@ -16,7 +16,7 @@ use super::Demo;
 use super::register::Claim;
 use super::traffic::{self, Traffic};
 use super::view::{self, View};
-use crate::lab::{Builder, LabError, Protocol, Servers, Stage, server};
+use crate::lab::{Builder, LabError, PORTAL, Protocol, Servers, Stage, server};
 use crate::model::{Family, Gateway, Site};
 use crate::profile;
 
@@ -46,7 +46,8 @@ impl DemoSite {
             .flat_map(|&family| (0..4).map(move |index| server(family, index)))
             .collect();
         let internet = stage.layout().internet();
-        let servers = Servers::start(&internet, &addresses, &traffic::TCP, &traffic::UDP)?;
+        let ports = [&traffic::TCP[..], &[PORTAL]].concat();
+        let servers = Servers::start(&internet, &addresses, &ports, &traffic::UDP)?;
         let homing = Homing::start(&stage, &claim.dir(), &text)?;
         claim.publish(stage.layout(), &homing.runtime_dir())?;
         Ok(DemoSite {
@@ -80,11 +81,12 @@ impl DemoSite {
     }
 }
 
-/// TCP connections by source address.
+/// TCP connections of the office by source address.
 fn connections(servers: &Servers) -> BTreeMap<IpAddr, u64> {
     let mut sources = BTreeMap::new();
     for (arrival, count) in servers.arrivals() {
-        if arrival.protocol == Protocol::Tcp {
+        let called = traffic::calls(arrival.protocol, arrival.server);
+        if called && arrival.protocol == Protocol::Tcp {
             *sources.entry(arrival.source).or_default() += count;
         }
     }

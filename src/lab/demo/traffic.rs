@@ -116,18 +116,26 @@ fn talk(open: &mut VecDeque<Session>, counts: &Counts) {
     }
 }
 
-/// A round of what an office does: web, the bank, names, calls; both families.
+/// What an office does: web, the bank, names, calls. Server and port.
+const MIX: [(Protocol, usize, u16); 8] = [
+    (Protocol::Tcp, 0, 80),
+    (Protocol::Tcp, 1, 443),
+    (Protocol::Udp, 2, 53),
+    (Protocol::Tcp, 3, 443),
+    (Protocol::Tcp, 0, 443),
+    (Protocol::Udp, 1, 5060),
+    (Protocol::Tcp, 1, 8080),
+    (Protocol::Tcp, 0, 80),
+];
+
+/// Whether the office's hosts call this server, so that a call is none of homing's probes.
+pub(super) fn calls(protocol: Protocol, to: SocketAddr) -> bool {
+    let there = |(_, index, _): &&(_, usize, _)| server(Family::of(to.ip()), *index) == to.ip();
+    MIX.iter().filter(there).any(|(by, _, port)| *by == protocol && *port == to.port())
+}
+
+/// A round of it, in both families.
 fn next(step: u16, hosts: u16) -> (Protocol, u16, SocketAddr) {
-    const MIX: [(Protocol, usize, u16); 8] = [
-        (Protocol::Tcp, 0, 80),
-        (Protocol::Tcp, 1, 443),
-        (Protocol::Udp, 2, 53),
-        (Protocol::Tcp, 3, 443),
-        (Protocol::Tcp, 0, 443),
-        (Protocol::Udp, 1, 5060),
-        (Protocol::Tcp, 1, 8080),
-        (Protocol::Tcp, 0, 80),
-    ];
     let (protocol, index, port) = MIX[usize::from(step) % MIX.len()];
     let family = if (step / 8).is_multiple_of(2) { Family::V4 } else { Family::V6 };
     let host = step.wrapping_mul(7) % hosts.max(1);

@@ -3,8 +3,11 @@
 use super::MemberWhy;
 use super::case::Case;
 use crate::model::{Family, Name, Policy, UplinkId};
-use crate::plan::View;
+use crate::plan::{Admin, View};
 use crate::steering::SlotTable;
+
+/// A metered uplink that is up is asked so many times as seldom (`health/rounds.rs`).
+const METERED: u32 = 10;
 
 /// Every uplink in the eyes of the policy: its members by tier, then the others.
 pub(super) fn members(
@@ -31,7 +34,19 @@ pub(super) fn members(
             (Some(_), _) if case.answer.slot.is_some() => "the slot is its".to_owned(),
             (Some((_, share)), _) => format!("takes {:.1}% of new sessions", share * 100.0),
             (None, None) => format!("policy {} does not use it", policy.name),
-            (None, Some(tier)) => why_not(case, name, weight, tier, active_tier, active(id), bound),
+            (None, Some(tier)) => outdone(case, policy, name).unwrap_or_else(|| {
+                why_not(case, name, weight, tier, active_tier, active(id), bound)
+            }),
+        };
+        let reason = match uplink.metered {
+            true => {
+                let seldom = layout.site.probe_of(uplink).pace.interval * METERED;
+                let seconds = seldom.as_secs_f64();
+                format!(
+                    "{reason}; metered: asked only every {seconds} s, a silent break is seen as late"
+                )
+            }
+            false => reason,
         };
         all.push(MemberWhy {
             uplink: name.to_string(),
@@ -58,7 +73,10 @@ fn why_not(
 ) -> String {
     let family = case.question.family();
     if !case.scene.view.usable(name, family) {
-        return format!("not usable: {}", why_not_usable(case.scene.view, name, family));
+        let uplink = case.scene.layout.site.uplink(name);
+        let device = uplink.map_or("its device", |uplink| uplink.interface.as_str());
+        let why = why_not_usable(case.scene.view, name, device, family);
+        return format!("not usable: {why}");
     }
     if weight == 0 {
         return "its weight is 0: it takes no new sessions".to_owned();
@@ -73,13 +91,33 @@ fn why_not(
     }
 }
 
-fn why_not_usable(view: &View, name: &Name, family: Family) -> String {
+/// What to say of one that is usable while others of the policy do better.
+fn outdone(case: &Case<'_>, policy: &Policy, name: &Name) -> Option<String> {
+    let (view, family) = (case.scene.view, case.question.family());
+    let health = view.health(name, family);
+    let usable = policy.tiers.iter().flatten().filter(|name| view.usable(name, family));
+    let best = usable.map(|name| view.health(name, family)).max()?;
+    if !view.usable(name, family) || best <= health {
+        return None;
+    }
+    let why = view.standings.of(name, family).map_or("", |standing| standing.reason.as_str());
+    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+    Some(format!("it is {}{why}: only while no other is {}", health.as_str(), best.as_str()))
+}
+
+fn why_not_usable(view: &View, name: &Name, device: &str, family: Family) -> String {
     let Some(facts) = view.uplinks.get(name) else {
         return "not looked at yet".to_owned();
     };
-    match facts.missing.get(&family) {
-        Some(reason) => reason.clone(),
-        None if !facts.carrier => "no carrier".to_owned(),
-        None => "it is not".to_owned(),
+    if !facts.passes(family) {
+        return facts.why_not(family, device);
+    }
+    match (view.standings.admin(name), view.standings.of(name, family)) {
+        (Admin::Draining, _) => "it is drained: nothing new goes there".to_owned(),
+        (Admin::Disabled, _) => "it is disabled".to_owned(),
+        (Admin::Enabled, Some(standing)) => {
+            format!("it is {}: {}", standing.health.as_str(), standing.reason)
+        }
+        (Admin::Enabled, None) => "it is not".to_owned(),
     }
 }

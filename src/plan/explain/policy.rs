@@ -217,8 +217,22 @@ fn leave(case: &mut Case<'_>, policy: &Policy, candidates: &[(UplinkId, f64)]) {
             format!("leaves by one of {}, by policy {name}", shown.join(", "))
         }
     };
+    let map = slot_map(case.scene.layout, policy, case.question.family());
+    if let Some(dealt) = case.scene.view.standings.dealt.get(&map) {
+        case.because(dealt.why.clone());
+    }
     if case.answer.ways.len() > 1 {
         case.because("they take turns: which of them is next cannot be foretold");
+    }
+    if let Some(after) = policy.evacuate_after {
+        let when = match after.is_zero() {
+            true => "is down".to_owned(),
+            false => format!("has been down for {}", humantime::format_duration(after)),
+        };
+        case.because(format!(
+            "it leaves its uplink again when that {when} and another of {name} is usable \
+             (evacuate-after)"
+        ));
     }
     case.ends(Outcome::Uplink, DecidedBy::Policy, text);
 }

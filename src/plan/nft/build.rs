@@ -66,6 +66,11 @@ pub mod names {
         format!("slots{}-{digest}", family.digit())
     }
 
+    /// The router's own UDP from an uplink's address that leaves by another: flow → mark.
+    pub fn detour(family: Family) -> String {
+        format!("detour{}", family.digit())
+    }
+
     /// Device → its source address.
     pub fn snat(family: Family) -> String {
         format!("snat{}", family.digit())

@@ -1,10 +1,12 @@
 //! Sets and maps whose elements follow from ids, addresses and links.
 
+use std::net::SocketAddr;
+
 use super::build::{
     Builder, ONE_EACH, address_type, at_most, map_of, mark_bytes, names, set_of, verdicts_of,
 };
 use crate::kstate::{
-    Bytes, ElementData, Elements, FieldType, Role, Verdict, concatenate, ifname_bytes,
+    Bytes, ElementData, Elements, FieldType, Role, SetShape, Verdict, concatenate, ifname_bytes,
 };
 use crate::model::{Family, Name, Uplink, UplinkId};
 use crate::plan::view::{Layout, View};
@@ -61,6 +63,22 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, view: &View) {
     }
 }
 
+/// How many flows of the router's own can go another way than their address.
+const MOST_DETOURS: u32 = 4096;
+
+/// A flow: source and port, destination and port; and the mark of the uplink that it leaves by.
+pub fn detour_shape(family: Family) -> SetShape {
+    let address = address_type(family);
+    map_of(&[address, FieldType::Port, address, FieldType::Port], FieldType::Mark)
+}
+
+/// The key of a flow.
+pub fn detour_key(source: SocketAddr, destination: SocketAddr) -> Bytes {
+    let port = |end: SocketAddr| Bytes::from_slice(&end.port().to_be_bytes());
+    let address = |end: SocketAddr| address_bytes(end.ip());
+    concatenate(&[address(source), port(source), address(destination), port(destination)])
+}
+
 /// Every pair of a policy and an uplink that it may use.
 fn takes(layout: &Layout) -> Elements {
     let mut takes = Elements::new();
@@ -107,6 +125,14 @@ fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family)
         map_of(&[device], address),
         &at_most(ONE_EACH),
         snat,
+    );
+    let detours = at_most(MOST_DETOURS);
+    table.set(
+        names::detour(family),
+        Role::Learned,
+        detour_shape(family),
+        &detours,
+        Elements::new(),
     );
     let shape = map_of(&[device], FieldType::Size);
     table.set(names::segment(family), Role::Fixed, shape, &at_most(ONE_EACH), segments);

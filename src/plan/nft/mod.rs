@@ -23,10 +23,13 @@ use super::view::{Layout, View};
 pub(super) use bindings::{BindingKey, key_of};
 pub use bindings::{address_hash, binding_shape};
 pub use build::names;
+pub use elements::{detour_key, detour_shape};
 pub(super) use policies::SOURCE_SEED;
 use slots::build_steering;
-pub use slots::observed_slots;
-pub(super) use slots::{SteeringSet, build_keepable, build_slots, slot_map, slot_maps};
+pub(super) use slots::{
+    SteeringSet, build_keepable, build_slots, slot_counts, slot_map, slot_maps,
+};
+pub use slots::{measured_maps, observed_slots};
 
 /// Builds the whole table. `seen` gives addresses, and the slots dealt before, of which as few as
 /// possible move.

@@ -19,6 +19,7 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen
     add_classify(table, layout);
     add_uplink_chains(table, layout);
     add_output(table, layout);
+    add_untracked(table, layout);
 }
 
 fn add_prerouting(table: &mut Builder, layout: &Layout) {
@@ -27,10 +28,17 @@ fn add_prerouting(table: &mut Builder, layout: &Layout) {
         .hook("prerouting", HOOK)
         .rule(format!("iifname @{} goto from-uplink", names::UPLINKS), "")
         .rule(format!("ct mark & {uplink} != 0 goto restore-mark"), "")
-        .rule("ct state != new accept", "")
+        .rule("ct state != new goto unpinned", "")
         .rule("meta pkttype != host accept", "")
         .rule("icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, nd-redirect } accept", "")
         .rule("fib daddr type unicast goto classify", "");
+    // A session that has left its uplink has a policy still, and no uplink (`plan/evacuate.rs`). Only
+    // what comes from inside gets here: the client, or the host behind a port forward.
+    let policy = layout.site.marks.policy;
+    table
+        .chain("unpinned")
+        .rule(format!("ct mark & {policy} != 0 meta l4proto tcp reject with tcp reset"), "")
+        .rule("accept", "");
     table
         .chain("restore-mark")
         .rule(format!("meta mark 0 meta mark set ct mark & {uplink} accept"), "")
@@ -51,6 +59,7 @@ fn add_from_uplink(table: &mut Builder, layout: &Layout, inside: &BTreeSet<IpNet
     }
     rules
         .rule(format!("ct mark & {uplink} != 0 accept"), "")
+        .rule(format!("ct mark & {} != 0 drop", layout.site.marks.policy), "")
         .rule("meta pkttype != host accept", "")
         .rule(format!("iifname vmap @{}", names::ENTRY), "");
 }
@@ -137,11 +146,31 @@ fn add_uplink_chains(table: &mut Builder, layout: &Layout) {
 /// uplink.
 fn add_output(table: &mut Builder, layout: &Layout) {
     let uplink = layout.site.marks.uplink;
-    table.hook("output", "type route hook output priority mangle; policy accept;").rule(
+    let mut rules = table.hook("output", "type route hook output priority mangle; policy accept;");
+    rules.rule(
         format!(
             "oifname @{} ct mark & {uplink} != 0 meta mark & {uplink} == 0 goto restore-mark",
             names::UPLINKS
         ),
         "",
     );
+    // A flow of the router's own whose address is that of a dead uplink (`daemon/evacuator.rs`).
+    for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
+        let key = format!("{word} saddr . udp sport . {word} daddr . udp dport");
+        let map = names::detour(family);
+        let rule =
+            format!("oifname @{} meta mark 0 meta mark set {key} map @{map}", names::UPLINKS);
+        rules.rule(rule, "");
+    }
+}
+
+/// Segments that make a client of an ended connection speak carry the reserved mark. They are none of
+/// a session's, and never leave by an uplink.
+fn add_untracked(table: &mut Builder, layout: &Layout) {
+    let (uplink, reserved) = (layout.site.marks.uplink, layout.site.marks.reserved());
+    table
+        .hook("untracked", "type filter hook output priority raw; policy accept;")
+        .rule(format!("meta mark & {uplink} != {reserved} accept"), "")
+        .rule(format!("oifname @{} drop", names::UPLINKS), "")
+        .rule("notrack", "");
 }

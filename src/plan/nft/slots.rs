@@ -33,6 +33,18 @@ pub(in crate::plan) fn slot_maps(layout: &Layout) -> BTreeMap<String, (Family, &
     maps
 }
 
+/// Those of them that are dealt by what is measured.
+pub fn measured_maps(layout: &Layout) -> BTreeMap<String, (Family, &Policy)> {
+    let mut maps = slot_maps(layout);
+    maps.retain(|_, (_, policy)| policy.balance.is_measured());
+    maps
+}
+
+/// How many slots each uplink owns in a map's elements.
+pub(in crate::plan) fn slot_counts(elements: &Elements, mask: MarkMask) -> BTreeMap<u8, usize> {
+    SlotTable::from_owners(owners(elements, mask)).counts()
+}
+
 /// A set that says who takes new sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::plan) struct SteeringSet {
@@ -51,7 +63,7 @@ pub(super) fn build_steering<'a>(
     let mut sets = BTreeMap::from(Family::BOTH.map(keepable));
     for (map, (family, policy)) in slot_maps(layout) {
         let selection = select_for(layout, view, policy, family);
-        let set = build_slots(layout, policy.balance, &selection, current(&map));
+        let set = build_slots(layout, view, policy.balance, &selection, &map, current(&map));
         sets.insert(map, set);
     }
     sets
@@ -60,8 +72,10 @@ pub(super) fn build_steering<'a>(
 /// The slots of these owners, of which as few as possible move.
 pub(in crate::plan) fn build_slots(
     layout: &Layout,
+    view: &View,
     balance: Balance,
     selection: &Selection,
+    map: &str,
     previous: Option<&Elements>,
 ) -> SteeringSet {
     let mask = layout.site.marks.uplink;
@@ -73,7 +87,14 @@ pub(in crate::plan) fn build_slots(
         }
         _ => {
             let previous = SlotTable::from_owners(owners(previous.into_iter().flatten(), mask));
-            deal(&previous, &selection.owners)
+            // Until something is measured the slots in force stay, as far as they may.
+            let waits = balance.is_measured() && !view.standings.dealt.contains_key(map);
+            let mut held = previous.counts();
+            held.retain(|id, _| selection.owners.contains_key(id));
+            match waits && !held.is_empty() {
+                true => deal(&previous, &held.iter().map(|(id, n)| (*id, *n as u32)).collect()),
+                false => deal(&previous, &selection.owners),
+            }
         }
     };
     let element = |(slot, owner): (u8, u8)| {
@@ -88,7 +109,7 @@ pub(in crate::plan) fn build_slots(
 
 /// Uplinks that keep their bindings.
 pub(in crate::plan) fn build_keepable(layout: &Layout, view: &View, family: Family) -> SteeringSet {
-    let uplinks = layout.uplinks().filter(|(uplink, _)| view.usable(&uplink.name, family));
+    let uplinks = layout.uplinks().filter(|(uplink, _)| view.keeps(&uplink.name, family));
     let element = |id| (mark_bytes(layout.mark(id).0), ElementData::Nothing);
     SteeringSet {
         shape: set_of(&[FieldType::Mark]),

@@ -81,6 +81,10 @@ pub(super) fn policies() -> Value {
         "description": "How long sessions stay pinned to a dead uplink.",
     });
     let last = "What happens to new sessions when no uplink is usable.";
+    let release = json!({
+        "type": "boolean", "default": false,
+        "description": "The router's own UDP that this matches goes back to an uplink that returns.",
+    });
     let policy = block(
         "Which traffic may use which uplinks, and how.",
         &["name"],
@@ -92,6 +96,7 @@ pub(super) fn policies() -> Value {
             ("persistence", persistence()),
             ("evacuate-after", evacuate),
             ("when-all-down", word(last, &words(WHEN_ALL_DOWN), "try")),
+            ("release-on-return", release),
         ],
     );
     json!({

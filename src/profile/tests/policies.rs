@@ -248,20 +248,6 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        name: "evacuation to come",
-        text: concat!(
-            "version: 1\n",
-            "uplinks:\n",
-            "  fiber: { interface: wan0 }\n",
-            "  cable: { interface: wan1 }\n",
-            "policies:\n",
-            "  - { name: a, evacuate-after: 0s }\n",
-        ),
-        findings: &[
-            "6:32: warning: policies[0].evacuate-after: `evacuate-after` has no effect yet (sessions stay pinned to their uplink, as with `never`)",
-        ],
-    },
-    Case {
         name: "an unknown protocol",
         text: concat!(
             "version: 1\n",

@@ -1,0 +1,102 @@
+//! Ends sessions so that their ends notice, and not too many at a time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::kernel::{Conntrack, KernelError, Knocker, Session, Timeouts};
+use crate::model::{Mark, MarkLayout};
+use crate::plan::{Exit, Leaver, dismissed};
+
+/// How long a session is known whose client does not react. After that its next packet begins a
+/// session anew, which the other end refuses.
+const GRACE_S: u32 = 60;
+
+/// Sessions a second, at most.
+const RATE: u32 = 20_000;
+/// After so many it is seen whether that is kept.
+const PORTION: u32 = 100;
+
+/// Ends sessions.
+pub(super) struct Dismisser {
+    writer: Conntrack,
+    knocker: Option<Knocker>,
+    marks: MarkLayout,
+    pace: Pace,
+}
+
+impl Dismisser {
+    pub(super) fn open(marks: MarkLayout) -> Result<Dismisser, KernelError> {
+        let knocker = Knocker::open(marks.reserved());
+        if let Err(error) = &knocker {
+            tracing::warn!("idle clients of ended connections will notice late: {error}");
+        }
+        Ok(Dismisser {
+            writer: Conntrack::open()?,
+            knocker: knocker.ok(),
+            marks,
+            pace: Pace::default(),
+        })
+    }
+
+    /// Ends one. A TCP client is reset: its packets meet a rule that does so, and a few segments make
+    /// it speak. Everything else is forgotten, and begins anew with its next packet. Sleeps when it is
+    /// called too often.
+    pub(super) fn end(&mut self, session: &Session) -> Result<Exit, KernelError> {
+        self.pace.keep();
+        let exit = leaver(session).exit();
+        match exit {
+            Exit::Release => self.writer.delete(session)?,
+            Exit::Reset => {
+                let mark = dismissed(session.mark, self.marks);
+                let mask = self.marks.uplink.0 | self.marks.policy.0;
+                self.writer.remark(session, mark, crate::model::MarkMask(mask), GRACE_S)?;
+                if let Some(Err(error)) = self.knocker.as_ref().map(|one| one.knock(session)) {
+                    // Its next packet is answered all the same.
+                    tracing::debug!("not knocked at {}: {error}", session.orig.src);
+                }
+            }
+        }
+        Ok(exit)
+    }
+
+    /// Takes a dismissal back: the session belongs to this uplink, as before.
+    pub(super) fn take_back(
+        &mut self,
+        session: &Session,
+        uplink: Mark,
+        timeouts: &Timeouts,
+    ) -> Result<(), KernelError> {
+        let seconds = timeouts.established().unwrap_or(GRACE_S);
+        self.writer.remark(session, uplink, self.marks.uplink, seconds)
+    }
+}
+
+/// A session in the eyes of who decides.
+pub(super) fn leaver(session: &Session) -> Leaver {
+    Leaver {
+        family: session.family,
+        protocol: session.protocol,
+        mark: session.mark,
+        answered: session.has(Session::REPLY_SEEN),
+        tcp_state: session.tcp_state,
+    }
+}
+
+/// Keeps the rate.
+#[derive(Default)]
+struct Pace {
+    started: Option<Instant>,
+    done: u32,
+}
+
+impl Pace {
+    fn keep(&mut self) {
+        let started = *self.started.get_or_insert_with(clock::now);
+        if self.done.is_multiple_of(PORTION) {
+            let due = Duration::from_secs(1) * self.done / RATE;
+            thread::sleep(due.saturating_sub(started.elapsed()));
+        }
+        self.done = self.done.saturating_add(1);
+    }
+}

@@ -1,0 +1,318 @@
+//! The thread that evacuates sessions: what it does may take a second, and nothing waits for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::dismissal::{Dismisser, leaver};
+use crate::clock;
+use crate::kernel::{Conntrack, Hush, Kernel as _, KernelError, Linux, Ranges, Session, Timeouts};
+use crate::kstate::{Bytes, ElementData, NftOp, Step};
+use crate::model::{Family, Mark, MarkLayout, Match, Name, Protocol};
+use crate::plan::{Evacuation, Exit, detour_key, detour_shape, is_dismissed, names};
+
+/// So often the sessions are gone through: some are missed when the table is made larger meanwhile,
+/// and some packets were on their way when new sessions were steered away.
+const PASSES: u32 = 3;
+/// Between two of which the first failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Work for the thread.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Move {
+    /// These sessions leave.
+    Out(Evacuation),
+    /// The uplink is back: those that have not left yet may stay.
+    Back(Return),
+    /// The router's own long-lived UDP leaves an uplink.
+    Own(OwnLeave),
+    /// The router's own UDP may use the addresses of this uplink again.
+    Home(Return, Vec<Homesick>),
+}
+
+/// The router's own UDP from the addresses of one uplink is to leave by another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OwnLeave {
+    pub(super) from: Return,
+    pub(super) to: Mark,
+}
+
+/// Whether the router's own flows that a policy matches go back to an uplink that returns. The first
+/// that matches decides.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Homesick {
+    pub(super) matches: Match,
+    pub(super) returns: bool,
+}
+
+/// An uplink that is back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Return {
+    pub(super) uplink: Name,
+    pub(super) mark: Mark,
+    pub(super) marks: MarkLayout,
+    pub(super) family: Family,
+    /// Its addresses: whose replies come there belongs to it.
+    pub(super) addresses: BTreeSet<IpAddr>,
+    /// Those of all uplinks.
+    pub(super) all: BTreeSet<IpAddr>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Evacuated {
+    pub(super) uplink: Name,
+    /// By policy: how many clients were reset, and how many sessions released.
+    pub(super) counts: BTreeMap<Name, (u64, u64)>,
+    /// Connections that nobody had answered yet.
+    pub(super) unanswered: u64,
+    pub(super) took: Duration,
+}
+
+/// The engine's end of the thread.
+#[derive(Debug)]
+pub(super) struct Evacuator(Sender<Move>);
+
+impl Evacuator {
+    /// Starts the thread. It ends when this is dropped. What was done comes by the receiver.
+    pub(super) fn start(
+        ranges: Ranges,
+        hush: Hush,
+    ) -> std::io::Result<(Evacuator, mpsc::UnboundedReceiver<Evacuated>)> {
+        let (orders, inbox) = channel();
+        let (told, done) = mpsc::unbounded_channel();
+        let name = "evacuator".to_owned();
+        thread::Builder::new().name(name).spawn(move || work((ranges, &hush), &inbox, &told))?;
+        Ok((Evacuator(orders), done))
+    }
+
+    /// Hands work over; it is done in the order in which it comes.
+    pub(super) fn send(&self, order: Move) {
+        // If the thread is gone, it has said why.
+        let _ = self.0.send(order);
+    }
+}
+
+fn work(access: Access<'_>, inbox: &Receiver<Move>, told: &mpsc::UnboundedSender<Evacuated>) {
+    while let Ok(order) = inbox.recv() {
+        let outcome = match order {
+            // If the engine is gone, nobody wants to know.
+            Move::Out(evacuation) => evacuate(&evacuation).map(|done| drop(told.send(done))),
+            Move::Back(uplink) => take_back(&uplink),
+            Move::Own(leave) => own_leave(access, &leave),
+            Move::Home(uplink, policies) => come_home(access, &uplink, &policies),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!("sessions are not evacuated: {error}");
+        }
+    }
+}
+
+/// Goes through the sessions until nobody is left who leaves.
+fn evacuate(evacuation: &Evacuation) -> Result<Evacuated, KernelError> {
+    let started = clock::now();
+    let mut dismisser = Dismisser::open(evacuation.marks)?;
+    let (uplink, counts) = (evacuation.uplink.clone(), BTreeMap::new());
+    let mut done = Evacuated { uplink, counts, unanswered: 0, took: Duration::ZERO };
+    for _ in 0..PASSES {
+        let before = done.total() + done.unanswered;
+        match pass(evacuation, &mut dismisser, &mut done) {
+            Ok(()) if done.total() + done.unanswered == before => break,
+            Ok(()) => done.took = started.elapsed(),
+            Err(error) => {
+                tracing::warn!("some sessions of {} may not have left: {error}", done.uplink);
+                thread::sleep(PAUSE);
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// A session that ends by itself meanwhile is fine.
+fn pass(
+    evacuation: &Evacuation,
+    dismisser: &mut Dismisser,
+    done: &mut Evacuated,
+) -> Result<(), KernelError> {
+    let mut outcome = Ok(());
+    let filter = (evacuation.mark, evacuation.marks.uplink);
+    Conntrack::open()?.walk(Some(filter), |session| {
+        let Some((policy, _)) = evacuation.judge(&leaver(session)) else { return };
+        match dismisser.end(session) {
+            Ok(exit) => {
+                let Some(policy) = policy else {
+                    done.unanswered += 1;
+                    return;
+                };
+                let (reset, released) = done.counts.entry(policy.clone()).or_default();
+                *(if exit == Exit::Reset { reset } else { released }) += 1;
+            }
+            Err(error) => outcome = Err(error),
+        }
+    })?;
+    outcome
+}
+
+fn take_back(uplink: &Return) -> Result<(), KernelError> {
+    let mut dismisser = Dismisser::open(uplink.marks)?;
+    let timeouts = Timeouts::read();
+    let (mut kept, mut outcome) = (0_u64, Ok(()));
+    Conntrack::open()?.walk(Some((Mark(0), uplink.marks.uplink)), |session| {
+        let waits = is_dismissed(session.mark, uplink.marks)
+            && session.family == uplink.family
+            && uplink.addresses.contains(&session.reply.dst)
+            && leaver(session).exit() == Exit::Reset;
+        if waits {
+            kept += 1;
+            if let Err(error) = dismisser.take_back(session, uplink.mark, &timeouts) {
+                outcome = Err(error);
+            }
+        }
+    })?;
+    if kept > 0 {
+        tracing::info!("uplink {} is back: {kept} sessions that had not left stay", uplink.uplink);
+    }
+    outcome
+}
+
+/// What it takes to change elements unheard.
+type Access<'a> = (Ranges, &'a Hush);
+
+fn open((ranges, hush): Access<'_>) -> Result<Linux, KernelError> {
+    Ok(Linux::open(ranges)?.hushed(hush))
+}
+
+/// `IPPROTO_UDP`
+const UDP: u8 = 17;
+/// Of DHCP, in both families: it belongs to its link.
+const DHCP: [u16; 4] = [67, 68, 546, 547];
+
+/// Questions to a resolver are over soon, and those of probes belong to their link.
+const DNS: u16 = 53;
+
+/// Whether a session is the router's own, of UDP, and may last.
+fn is_own_flow(session: &Session, marks: MarkLayout) -> bool {
+    session.protocol == UDP
+        && (session.has(Session::ASSURED) || session.orig.dport != DNS)
+        && session.mark.0 & marks.policy.0 == 0
+        && !DHCP.contains(&session.orig.dport)
+        && !DHCP.contains(&session.orig.sport)
+}
+
+/// The next packet of a flow leaves by this uplink: its socket may go on using an address of another,
+/// which is then translated.
+fn detour(
+    kernel: &mut Linux,
+    conntrack: &mut Conntrack,
+    session: &Session,
+    to: Mark,
+) -> Result<(), KernelError> {
+    let source = SocketAddr::new(session.orig.src, session.orig.sport);
+    let destination = SocketAddr::new(session.orig.dst, session.orig.dport);
+    let key = detour_key(source, destination);
+    let mark = Bytes::from_slice(&to.0.to_ne_bytes());
+    let set = names::detour(session.family);
+    // Another way that it was sent before is replaced.
+    kernel.delete_elements(&set, std::slice::from_ref(&key))?;
+    let elements = BTreeMap::from([(key, ElementData::Value(mark))]);
+    let shape = detour_shape(session.family);
+    kernel.apply(&Step::Nft(vec![NftOp::AddElements { set, shape, elements }]))?;
+    conntrack.delete(session)
+}
+
+fn own_leave(access: Access<'_>, leave: &OwnLeave) -> Result<(), KernelError> {
+    let OwnLeave { from, to } = leave;
+    let mut flows = Vec::new();
+    Conntrack::open()?.walk(Some((from.mark, from.marks.uplink)), |session| {
+        let own = from.addresses.contains(&session.orig.src) && session.family == from.family;
+        if own && is_own_flow(session, from.marks) {
+            flows.push(session.clone());
+        }
+    })?;
+    let (mut kernel, mut conntrack) = (open(access)?, Conntrack::open()?);
+    for flow in &flows {
+        detour(&mut kernel, &mut conntrack, flow, *to)?;
+    }
+    if !flows.is_empty() {
+        tracing::info!(
+            "released {} UDP sessions of the router's own from {}",
+            flows.len(),
+            from.uplink
+        );
+    }
+    Ok(())
+}
+
+fn come_home(
+    access: Access<'_>,
+    uplink: &Return,
+    policies: &[Homesick],
+) -> Result<(), KernelError> {
+    let (mut kernel, mut conntrack) = (open(access)?, Conntrack::open()?);
+    let set = names::detour(uplink.family);
+    let length = if uplink.family == Family::V4 { 4 } else { 16 };
+    let from_here = |key: &[u8]| {
+        uplink.addresses.iter().any(|address| match address {
+            IpAddr::V4(address) => key.get(..length) == Some(&address.octets()),
+            IpAddr::V6(address) => key.get(..length) == Some(&address.octets()),
+        })
+    };
+    let elements = kernel.dump_elements(&set)?.into_iter().map(|element| element.key);
+    let stale: Vec<Bytes> = elements.filter(|key| from_here(key)).collect();
+    if !stale.is_empty() {
+        kernel.delete_elements(&set, &stale)?;
+    }
+    let mut flows = Vec::new();
+    if policies.iter().any(|policy| policy.returns) {
+        Conntrack::open()?.walk(None, |session| {
+            let port = session.orig.dport;
+            let takes =
+                |one: &&Homesick| one.matches.takes_own(session.orig.dst, Protocol::UDP, port);
+            let elsewhere = session.mark.0 & uplink.marks.uplink.0;
+            if elsewhere != 0
+                && elsewhere != uplink.mark.0
+                && session.family == uplink.family
+                && is_own_flow(session, uplink.marks)
+                && policies.iter().find(takes).is_some_and(|one| one.returns)
+            {
+                flows.push(session.clone());
+            }
+        })?;
+    }
+    let local = |session: &&Session| uplink.all.contains(&session.orig.src);
+    for flow in flows.iter().filter(local) {
+        detour(&mut kernel, &mut conntrack, flow, uplink.mark)?;
+    }
+    Ok(())
+}
+
+impl Evacuated {
+    /// What people should know.
+    pub(super) fn tell(&self) -> Vec<String> {
+        let line = |(policy, (reset, released)): (&Name, &(u64, u64))| {
+            format!(
+                "evacuated {} sessions of {} (policy {policy}): {reset} clients reset, {released} \
+                 sessions released, within {:.1} ms",
+                reset + released,
+                self.uplink,
+                self.took.as_secs_f64() * 1000.0
+            )
+        };
+        let anew = || {
+            format!(
+                "{} connections over {} that nobody had answered yet begin anew",
+                self.unanswered, self.uplink
+            )
+        };
+        self.counts.iter().map(line).chain((self.unanswered > 0).then(anew)).collect()
+    }
+
+    /// All of them.
+    pub(super) fn total(&self) -> u64 {
+        self.counts.values().map(|(reset, released)| reset + released).sum()
+    }
+}

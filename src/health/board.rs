@@ -1,0 +1,503 @@
+//! All members that are judged together: who is asked what, when, and what follows from it.
+//!
+//! A target that answers over no member while others do is the target's fault, not theirs: it
+//! leaves the rounds until it answers somewhere. So that this is known before anybody is convicted,
+//! a target that fails over one member is asked at once over the others.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::machine::{Health, Judgement, Machine, Terms};
+use super::referee::{Fault, Referee};
+use super::rounds::Rounds;
+use super::window::Figures;
+use crate::model::{Outcome, Pace};
+
+/// Failures in a row of one target over one member, after which the others are asked.
+const SUSPICIOUS: u32 = 2;
+
+/// What is to be known of a member beforehand.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// The targets that it asks and that count, by their number among all.
+    pub targets: Vec<usize>,
+    /// How many must answer for a round to be good.
+    pub quorum: u32,
+    /// Its rhythm.
+    pub pace: Pace,
+    /// When health changes.
+    pub terms: Terms,
+    /// Asked seldom while up.
+    pub metered: bool,
+    /// Its health before a restart, if that is known.
+    pub remembered: Option<Health>,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Ask a target over a member, and bring the outcome to [`Board::handle_outcome`].
+    Ask(Question),
+    /// A member's health, or why it is so, has changed.
+    Changed(usize),
+    /// This target answers over no member, while others do; it does not count.
+    TargetDead(usize),
+    /// This target answers again.
+    TargetBack(usize),
+}
+
+/// One question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// Over whom.
+    pub member: usize,
+    /// The target.
+    pub target: usize,
+    /// When it is asked.
+    pub asked: Instant,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Its round; `None`: only to know whether the target answers at all.
+    pub round: Option<u64>,
+}
+
+/// Judges members by what they answer.
+#[derive(Debug, Clone)]
+pub struct Board {
+    members: Vec<State>,
+    referee: Referee,
+    /// Questions outside the rounds that are open.
+    asides: Vec<Question>,
+    /// Targets that one member alone asks: its gateway, a server. Their silence is its own.
+    private: BTreeSet<usize>,
+    seed: u64,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    member: Member,
+    machine: Machine,
+    rounds: Rounds,
+    /// It can be asked over.
+    able: bool,
+    /// What was answered wrongly in the last round, if that was a bad one.
+    wrong: Option<String>,
+    /// Why it was convicted without being asked, if no good round came after it.
+    convicted: Option<String>,
+}
+
+impl Board {
+    /// `private`: targets that one member alone can ask, so that they are never at fault
+    /// themselves. `seed` spreads the starts of rounds.
+    pub fn new(members: Vec<Member>, private: BTreeSet<usize>, seed: u64, now: Instant) -> Board {
+        let state = |member: Member| State {
+            machine: match member.remembered {
+                Some(health) => Machine::remembered(member.terms, health),
+                None => Machine::new(member.terms),
+            },
+            rounds: Rounds::new(member.pace, member.metered, member.targets.len(), now),
+            able: false,
+            wrong: None,
+            convicted: None,
+            member,
+        };
+        Board {
+            members: members.into_iter().map(state).collect(),
+            referee: Referee::default(),
+            asides: Vec::new(),
+            private,
+            seed,
+        }
+    }
+
+    /// A member's health.
+    pub fn health(&self, member: usize) -> Health {
+        self.members.get(member).map_or(Health::Unknown, |state| state.machine.health())
+    }
+
+    /// Why it is so.
+    pub fn judgement(&self, member: usize) -> &Judgement {
+        self.members.get(member).map_or(&Judgement::Waiting, |state| state.machine.judgement())
+    }
+
+    /// What was answered wrongly in the last round, if that was a bad one; else why the member was
+    /// convicted without being asked.
+    pub fn wrong(&self, member: usize) -> Option<&str> {
+        let state = self.members.get(member)?;
+        state.wrong.as_deref().or(state.convicted.as_deref())
+    }
+
+    /// Loss, round-trip time and jitter.
+    pub fn figures(&self, member: usize) -> Figures {
+        self.members.get(member).map(|s| s.machine.window().figures()).unwrap_or_default()
+    }
+
+    /// Whether a target answers over no member, while others do.
+    pub fn is_dead(&self, target: usize) -> bool {
+        self.referee.is_dead(target)
+    }
+
+    /// When to call [`Board::handle_timer`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let rounds = self.members.iter().filter(|s| s.able && !s.member.targets.is_empty());
+        let held = self.members.iter().filter_map(|state| state.machine.poll_timeout());
+        let asides = self.asides.iter().map(|question| question.asked + question.timeout);
+        rounds.map(|state| state.rounds.poll_timeout()).chain(held).chain(asides).min()
+    }
+
+    /// Something about a member that counts at once has come (why), or is over. Nobody is asked
+    /// anything before this has been called once.
+    pub fn set_fault(&mut self, member: usize, fault: Option<String>, now: Instant) -> Vec<Action> {
+        self.watch(|board, _| {
+            let Some(state) = board.members.get_mut(member) else { return };
+            let able = fault.is_none();
+            if state.able != able {
+                state.rounds.restart(now);
+                board.referee.forget(member);
+                board.asides.retain(|question| question.member != member);
+            }
+            state.able = able;
+            state.machine.set_fault(fault, now);
+        })
+    }
+
+    /// A member is known not to answer, and why. It is asked further, and comes back when it answers
+    /// again; so one that is asked nothing is left alone.
+    pub fn convict(&mut self, member: usize, why: String, now: Instant) -> Vec<Action> {
+        self.watch(|board, _| {
+            let asked = |state: &&mut State| state.able && !state.member.targets.is_empty();
+            let Some(state) = board.members.get_mut(member).filter(asked) else { return };
+            if state.machine.health() != Health::Down {
+                state.convicted = Some(why);
+                state.machine.convict(now);
+            }
+        })
+    }
+
+    /// Takes in what came of a question.
+    pub fn handle_outcome(
+        &mut self,
+        question: Question,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> Vec<Action> {
+        self.watch(|board, actions| {
+            board.take(question, outcome, now, actions);
+            board.settle(now, actions);
+        })
+    }
+
+    /// Time has passed.
+    pub fn handle_timer(&mut self, now: Instant) -> Vec<Action> {
+        self.watch(|board, actions| {
+            board.time_out(now, actions);
+            board.settle(now, actions);
+            for index in 0..board.members.len() {
+                board.start_round(index, now, actions);
+                board.members[index].machine.handle_timer(now);
+            }
+        })
+    }
+
+    /// Does the work, waives hold-downs that nobody else makes up for, and tells what changed.
+    fn watch(&mut self, work: impl FnOnce(&mut Board, &mut Vec<Action>)) -> Vec<Action> {
+        let figure = |state: &State| (state.machine.health(), state.machine.judgement().clone());
+        let before: Vec<_> = self.members.iter().map(figure).collect();
+        let mut actions = Vec::new();
+        work(self, &mut actions);
+        if self.members.iter().all(|state| state.machine.health() < Health::Degraded) {
+            self.members.iter_mut().for_each(|state| state.machine.waive_hold());
+        }
+        let changed = self.members.iter().map(figure).zip(before).enumerate();
+        let changed = changed.filter(|(_, (now, before))| now != before);
+        actions.extend(changed.map(|(index, _)| Action::Changed(index)));
+        actions
+    }
+
+    fn start_round(&mut self, index: usize, now: Instant, actions: &mut Vec<Action>) {
+        let jitter = self.jitter(index);
+        let state = &mut self.members[index];
+        if !state.able || state.member.targets.is_empty() {
+            return;
+        }
+        let up = state.machine.health() == Health::Up;
+        let Some(number) = state.rounds.start(now, up, jitter) else { return };
+        let timeout = state.rounds.timeout();
+        for target in &state.member.targets {
+            self.referee.asked(index, *target, now);
+            actions.push(Action::Ask(Question {
+                member: index,
+                target: *target,
+                asked: now,
+                timeout,
+                round: Some(number),
+            }));
+        }
+    }
+
+    /// From 0.9 to 1.1, another at each call.
+    fn jitter(&mut self, index: usize) -> f64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15 ^ index as u64);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        0.9 + 0.2 * ((mixed >> 40) as f64 / (1_u64 << 24) as f64)
+    }
+
+    fn take(
+        &mut self,
+        question: Question,
+        outcome: &Outcome,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let Question { member, target, asked, round, .. } = question;
+        let Some(state) = self.members.get_mut(member) else { return };
+        let known = match round {
+            Some(number) => state
+                .member
+                .targets
+                .iter()
+                .position(|one| *one == target)
+                .is_some_and(|place| state.rounds.record(number, place, outcome).is_some()),
+            None => {
+                let before = self.asides.len();
+                self.asides.retain(|open| *open != question);
+                self.asides.len() < before
+            }
+        };
+        if !known {
+            return;
+        }
+        if matches!(outcome, Outcome::Reply(_)) {
+            if self.referee.replied(member, target, now) {
+                actions.push(Action::TargetBack(target));
+            }
+            return;
+        }
+        let answered = self.referee.answers(member, target);
+        let failures = self.referee.failed(member, target, asked);
+        let state = &mut self.members[member];
+        let counts = !self.referee.is_dead(target) && state.machine.health() != Health::Down;
+        if round.is_none() || !counts {
+            return;
+        }
+        if answered {
+            state.rounds.doubt(now);
+        }
+        if failures >= SUSPICIOUS.min(state.member.terms.fall) {
+            self.ask_others(member, target, now, actions);
+        }
+    }
+
+    /// Asks a target at once over those that have not asked it since it failed here.
+    fn ask_others(
+        &mut self,
+        member: usize,
+        target: usize,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let others = self.others(member, target);
+        for other in self.referee.not_asked(member, target, others.into_iter()) {
+            let timeout = self.members[other].rounds.timeout();
+            let question = Question { member: other, target, asked: now, timeout, round: None };
+            self.referee.asked(other, target, now);
+            self.asides.push(question);
+            actions.push(Action::Ask(question));
+        }
+    }
+
+    /// Over whom else a target can be asked.
+    fn others(&self, member: usize, target: usize) -> Vec<usize> {
+        let able = |index: &usize| *index != member && self.members[*index].able;
+        let shared = |_: &usize| !self.private.contains(&target);
+        (0..self.members.len()).filter(able).filter(shared).collect()
+    }
+
+    /// Questions whose time is over are lost; answers that are late raise doubt.
+    fn time_out(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for index in 0..self.members.len() {
+            let state = &self.members[index];
+            for (number, place) in state.rounds.timed_out(now) {
+                self.lose(index, number, place, now, actions);
+            }
+            let state = &mut self.members[index];
+            let late = state.rounds.take_late(now);
+            let fresh = |place: usize| {
+                let target = state.member.targets[place];
+                !self.referee.is_dead(target) && self.referee.answers(index, target)
+            };
+            if state.machine.health() != Health::Down && late.into_iter().any(fresh) {
+                state.rounds.doubt(now);
+            }
+        }
+        let over = |question: &Question| question.asked + question.timeout <= now;
+        for question in self.asides.iter().copied().filter(over).collect::<Vec<_>>() {
+            self.take(question, &Outcome::Lost, now, actions);
+        }
+    }
+
+    fn lose(
+        &mut self,
+        index: usize,
+        number: u64,
+        place: usize,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) {
+        let state = &self.members[index];
+        let round = state.rounds.open.iter().find(|round| round.number == number);
+        let Some(asked) = round.map(|round| round.started) else { return };
+        let question = Question {
+            member: index,
+            target: state.member.targets[place],
+            asked,
+            timeout: state.rounds.timeout(),
+            round: Some(number),
+        };
+        self.take(question, &Outcome::Lost, now, actions);
+    }
+
+    /// Judges rounds in the order of their start, and closes those of which all is known.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for index in 0..self.members.len() {
+            self.judge(index, now, actions);
+            while self.close(index, actions) {}
+        }
+    }
+
+    fn judge(&mut self, index: usize, now: Instant, actions: &mut Vec<Action>) {
+        while let Some((number, good)) = self.next_verdict(index, now, actions) {
+            let state = &mut self.members[index];
+            let Some(round) = state.rounds.open.iter_mut().find(|r| r.number == number) else {
+                return;
+            };
+            round.judged = true;
+            let Some(good) = good else { continue };
+            let outcomes = state.member.targets.iter().zip(&round.outcomes);
+            let wrong = outcomes.filter(|(target, _)| !good && !self.referee.is_dead(**target));
+            state.wrong = wrong.filter_map(|(_, outcome)| complaint(outcome)).next_back();
+            if !good && state.machine.health() != Health::Down {
+                state.rounds.doubt(now);
+            }
+            state.machine.round(good, now);
+            if good {
+                state.convicted = None;
+            }
+            let down = state.machine.health() == Health::Down;
+            state.rounds.judged(number, good, down);
+        }
+    }
+
+    /// The first round that is not judged, if it can be: good, bad, or (`None`) saying nothing.
+    fn next_verdict(
+        &mut self,
+        index: usize,
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Option<(u64, Option<bool>)> {
+        loop {
+            let state = &self.members[index];
+            let round = state.rounds.open.iter().find(|round| !round.judged)?;
+            let number = round.number;
+            let counted = |place: &usize| !self.referee.is_dead(state.member.targets[*place]);
+            let places: Vec<usize> = (0..round.outcomes.len()).filter(counted).collect();
+            let quorum = (state.member.quorum.max(1) as usize).min(places.len());
+            if places.is_empty() {
+                return Some((number, None));
+            }
+            let reply = |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Reply(_)));
+            let good = places.iter().filter(|place| reply(&round.outcomes[**place])).count();
+            if good >= quorum {
+                return Some((number, Some(true)));
+            }
+            let open = places.iter().filter(|place| round.outcomes[**place].is_none()).count();
+            if good + open >= quorum {
+                return None;
+            }
+            let failed = places.iter().filter(|p| !reply(&round.outcomes[**p]));
+            let failed: Vec<usize> = failed.map(|p| state.member.targets[*p]).collect();
+            match self.fault_of(index, &failed, now, actions) {
+                Fault::Open => return None,
+                Fault::Member => return Some((number, Some(false))),
+                Fault::Target => {}
+            }
+        }
+    }
+
+    /// Whose fault it is that these targets fail; those at fault themselves are buried.
+    fn fault_of(
+        &mut self,
+        index: usize,
+        targets: &[usize],
+        now: Instant,
+        actions: &mut Vec<Action>,
+    ) -> Fault {
+        // Only what would convict must be known for certain.
+        let bad = self.members[index].machine.bad_rounds() + 1;
+        let convicts = bad >= self.members[index].member.terms.fall;
+        let mut fault = Fault::Member;
+        for target in targets {
+            if self.private.contains(target) {
+                continue;
+            }
+            let others = self.others(index, *target);
+            match self.referee.judge(index, *target, &others) {
+                Fault::Member => {}
+                Fault::Open if convicts => {
+                    self.ask_others(index, *target, now, actions);
+                    fault = Fault::Open;
+                }
+                Fault::Open => {}
+                Fault::Target => {
+                    self.bury(*target, actions);
+                    return Fault::Target;
+                }
+            }
+        }
+        fault
+    }
+
+    fn bury(&mut self, target: usize, actions: &mut Vec<Action>) {
+        self.referee.bury(target);
+        for state in &mut self.members {
+            state.machine.forget_losses(target);
+        }
+        actions.push(Action::TargetDead(target));
+    }
+
+    /// Closes the first round if all is known of it; its outcomes go into the figures.
+    fn close(&mut self, index: usize, actions: &mut Vec<Action>) -> bool {
+        let state = &self.members[index];
+        let Some(round) = state.rounds.open.front() else { return false };
+        if !round.judged || round.outcomes.iter().any(Option::is_none) {
+            return false;
+        }
+        let outcomes = round.outcomes.clone();
+        let targets = state.member.targets.clone();
+        for (target, outcome) in targets.into_iter().zip(outcomes.iter().flatten()) {
+            if self.referee.is_dead(target) {
+                continue;
+            }
+            let others = self.others(index, target);
+            let failed = !matches!(outcome, Outcome::Reply(_)) && !self.private.contains(&target);
+            if failed && self.referee.judge(index, target, &others) == Fault::Target {
+                self.bury(target, actions);
+                continue;
+            }
+            self.members[index].machine.observe(target, outcome);
+        }
+        let state = &mut self.members[index];
+        state.rounds.open.pop_front();
+        true
+    }
+}
+
+/// What was wrong with an answer.
+fn complaint(outcome: &Option<Outcome>) -> Option<String> {
+    match outcome {
+        Some(Outcome::Wrong(why)) => Some(why.clone()),
+        Some(Outcome::Reply(_) | Outcome::Lost) | None => None,
+    }
+}
