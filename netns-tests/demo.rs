@@ -31,7 +31,9 @@ impl Demo {
             .expect("start the lab");
         let demo = Demo { name, child };
         let status = || demo.second(&["status"]).status.code();
-        until(PATIENCE, status, |code| *code == Some(0)).expect("the lab answers");
+        if until(PATIENCE, status, |code| *code == Some(0)).is_err() {
+            panic!("the lab does not answer: {}", demo.end());
+        }
         demo
     }
 
@@ -51,6 +53,15 @@ impl Demo {
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).expect("a process id");
         kill(Pid::from_raw(pid), signal).expect("send a signal");
+    }
+
+    /// Asks it to end; what it complained of.
+    fn end(mut self) -> String {
+        self.signal(Signal::SIGTERM);
+        let code = self.wait();
+        let mut text = String::new();
+        let _ = self.child.stderr.take().map(|mut stderr| stderr.read_to_string(&mut text));
+        format!("{code:?}: {text}")
     }
 
     fn spaces(&self) -> Vec<Namespace> {
@@ -104,7 +115,8 @@ fn a_second_terminal_breaks_and_mends_an_uplink() {
     demo.output(&["fail", "fiber"]);
     until(PATIENCE, || health(&demo), |health| health == "down").expect("fiber is down");
     demo.output(&["heal", "fiber"]);
-    until(PATIENCE, || health(&demo), |health| health != "down").expect("fiber is back");
+    // It is held down for a while.
+    until(3 * PATIENCE, || health(&demo), |health| health != "down").expect("fiber is back");
     for wrong in [
         &["fail", "fibre"][..],
         &["exec", "moon", "--", "true"],
@@ -120,6 +132,35 @@ fn a_second_terminal_breaks_and_mends_an_uplink() {
     assert_eq!(demo.wait(), Some(0));
     demo.assert_gone();
     assert_eq!(demo.second(&["fail", "fiber"]).status.code(), Some(1), "no lab is running");
+}
+
+#[test]
+fn each_way_to_fail_is_shown_with_its_reason() {
+    let mut demo = Demo::start("faults", &["--no-table"]);
+    let shown = |health: &str, why: &str| {
+        let status = || demo.output(&["status"]).split_whitespace().collect::<Vec<_>>().join(" ");
+        let right = |text: &String| text.contains(health) && text.contains(why);
+        until(2 * PATIENCE, status, right)
+            .unwrap_or_else(|last| panic!("no {health:?} with {why:?} in {last}"));
+    };
+    for (uplink, how, health, why) in [
+        (
+            "fiber",
+            "captive",
+            "fiber down",
+            "captive portal: HTTP status 302 Found to http://portal",
+        ),
+        ("cable", "gateway-only", "cable down", "its gateway answers, so the break lies behind it"),
+        ("lte", "loss=30%", "lte degraded", "loss is above its limit"),
+        ("lte", "silent", "lte down", "its gateway does not answer"),
+        ("lte", "carrier", "lte down", "no carrier on wan2"),
+    ] {
+        demo.output(&["fail", uplink, "--how", how]);
+        shown(health, why);
+    }
+    demo.signal(Signal::SIGTERM);
+    assert_eq!(demo.wait(), Some(0));
+    demo.assert_gone();
 }
 
 #[test]

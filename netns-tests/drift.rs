@@ -59,8 +59,17 @@ fn damages(site: &Site) -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
+/// Who owns which slot depends on what came before: at the start, on who answered first.
+fn deal_afresh(site: &Site) {
+    let counted = repairs(site);
+    site.router().nft("delete table inet homing\n").unwrap();
+    until(PATIENCE, || repairs(site), |now| *now > counted).expect("repaired");
+    site.wait_settled();
+}
+
 fn whatever_others_take_away_comes_back_within_a_second(family: Family) {
     let site = Site::start(family, &one_policy("balance: round-robin"));
+    deal_afresh(&site);
     let mut sessions = site.open_many(Protocol::Tcp, 0..12);
     let before = ours(&site);
     for (what, command) in damages(&site) {
@@ -254,6 +263,7 @@ fn an_nft_that_hangs_is_stopped_and_steering_goes_on(family: Family) {
 /// More happens than the kernel can tell of: what was not heard of is seen all the same.
 fn notices_that_are_lost_are_made_up_for(family: Family) {
     let site = Site::start(family, &one_policy("balance: round-robin"));
+    deal_afresh(&site);
     let before = ours(&site);
     site.signal(Signal::SIGSTOP);
     let route = |number: u32| match family {

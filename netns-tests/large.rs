@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use homing::lab::Protocol;
 use homing::model::Family;
 
-use crate::harness::{PATIENCE, Site, both, profile, until};
+use crate::harness::{PATIENCE, PROBES, Site, both, profile, until};
 
 both!(a_thousand_addresses_on_an_uplink, sixty_uplinks, two_hundred_and_fifty_four_policies,);
 
@@ -36,11 +36,6 @@ fn fails_over(site: &Site, uplink: &str) {
         opened.iter().flatten().any(|session| site.uplink(session) == uplink)
     };
     until(PATIENCE, back, |back| *back).expect("new sessions come back to it");
-}
-
-fn wait_settled(site: &Site) {
-    let plan = || site.homing(&["plan", &site.path("site.yaml")]).stdout;
-    until(2 * PATIENCE, plan, |plan| plan == "# nothing to change\n").expect("settled");
 }
 
 fn a_thousand_addresses_on_an_uplink(family: Family) {
@@ -74,7 +69,7 @@ fn a_thousand_addresses_on_an_uplink(family: Family) {
     // All go and come at once: a thousand notices each.
     for verb in ["del", "add"] {
         site.router().ip(&lines(verb)).unwrap();
-        wait_settled(&site);
+        site.wait_settled();
     }
     site.assert_stay(&mut sessions, "addresses came and went");
 }
@@ -83,17 +78,17 @@ fn name(number: usize) -> String {
     ["fiber", "cable", "lte"].get(number).map_or(format!("line{number}"), ToString::to_string)
 }
 
-/// Three of them lead to the internet; the others end in a wire nobody listens at.
+/// Three of them lead to the internet; the others to a gateway that leads nowhere.
 fn sixty_uplinks(family: Family) {
     const ALL: usize = 60;
     let mut site = Site::prepare(family, |b| b);
-    let mut lines = Vec::new();
+    let (mut lines, mut far) = (Vec::new(), Vec::new());
+    let elsewhere = site.stage.layout().internet();
     for number in 3..ALL {
         let dev = format!("wan{number}");
         lines.extend([
-            format!("link add {dev} type veth peer name far{number}"),
+            format!("link add {dev} type veth peer name far{number} netns {}", elsewhere.name()),
             format!("link set {dev} up"),
-            format!("link set far{number} up"),
             format!("addr add 198.18.{number}.2/24 dev {dev}"),
             format!("addr add 2001:db8:f{number:03}::2/64 dev {dev} nodad"),
             format!("route add default via 198.18.{number}.1 dev {dev} metric {}", 500 + number),
@@ -102,12 +97,21 @@ fn sixty_uplinks(family: Family) {
                 500 + number
             ),
         ]);
+        far.extend([
+            format!("link set far{number} up"),
+            format!("addr add 198.18.{number}.1/24 dev far{number}"),
+            format!("addr add 2001:db8:f{number:03}::1/64 dev far{number} nodad"),
+        ]);
     }
     site.router().ip(&lines).unwrap();
+    elsewhere.ip(&far).unwrap();
     let mut text = "version: 1\nsite: test\nuplinks:\n".to_owned();
     for number in 0..ALL {
-        text += &format!("  {}: {{ interface: wan{number} }}\n", name(number));
+        let probe = if number < 3 { "default" } else { "wire" };
+        text += &format!("  {}: {{ interface: wan{number}, probe: {probe} }}\n", name(number));
     }
+    text += PROBES;
+    text += "  wire: { targets: [gateway], hold-down: 0s }\n";
     text += "lans: { office: { interface: lan0 }, dmz: { interface: dmz0 } }\npolicies:\n";
     text += "  - { name: all, match: { ports: [8080] } }\n";
     text += "  - { name: default, uplinks: [[fiber, cable, lte]], balance: round-robin }\n";
@@ -125,12 +129,12 @@ fn sixty_uplinks(family: Family) {
     fails_over(&site, "fiber");
     // All but the three go at once.
     let down: Vec<String> = (3..ALL).map(|n| format!("link set far{n} down")).collect();
-    site.router().ip(&down).unwrap();
+    elsewhere.ip(&down).unwrap();
     site.wait_status("57 uplinks are down", |status| {
         let uplinks = status["uplinks"].as_object().unwrap().values();
         uplinks.filter(|u| u["usable"] == true).count() == 3
     });
-    wait_settled(&site);
+    site.wait_settled();
     let opened: Vec<_> =
         (0..20).map(|host| site.way(Protocol::Tcp, host, site.server(1, 8080))).collect();
     assert_eq!(opened.len(), 20);

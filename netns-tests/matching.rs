@@ -65,10 +65,10 @@ fn by_protocol(family: Family) {
     let to = site.server(0, 80);
     assert_eq!(site.way(Protocol::Udp, 0, to), "cable");
     assert_eq!(site.way(Protocol::Tcp, 0, to), "fiber");
-    site.lan().ping(Some(site.host(1)), site.server(1, 0).ip()).unwrap();
+    site.lan().ping(Some(site.host(1)), site.server(2, 0).ip()).unwrap();
     let seen = |isp: &str| {
         let sightings = site.stage.isp(isp).unwrap().sightings().unwrap();
-        sightings.iter().any(|s| s.destination == site.server(1, 0).ip())
+        sightings.iter().any(|s| s.destination == site.server(2, 0).ip())
     };
     assert!(seen("cable") && !seen("fiber"), "the ping's way");
 }

@@ -15,9 +15,12 @@ tests=$1 program=$2
 shift 2
 [ $# -gt 0 ] || set -- bookworm bookworm-backports
 
-# The plan loads and nothing remains to be done; sessions are spread and stay; both families; status and explain answer.
+# The plan loads and nothing remains to be done; sessions are spread and stay, and leave a dead uplink; both families;
+# status and explain answer.
 scenarios=(
     balance::v4::round_robin_gives_equal_shares
+    evacuation::v4::a_disabled_uplink_loses_its_sessions_at_once
+    evacuation::v6::sessions_of_every_kind_leave_a_silent_uplink
     explain::v4::it_names_the_uplink_that_a_session_then_takes
     lifecycle::v4::nothing_is_to_change_after_a_reload_or_traffic
     matching::v6::by_ports

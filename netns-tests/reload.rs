@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use homing::lab::{Builder, Protocol, Session};
 use homing::model::Family;
 
-use crate::harness::{PATIENCE, Site, both};
+use crate::harness::{PATIENCE, PROBES, Site, both};
 
 both!(two_hundred_sessions_outlive_a_reload_but_for_those_of_the_removed_uplink);
 
@@ -15,7 +15,8 @@ fn site_of(uplinks: &[(&str, &str, u32)]) -> String {
     for (name, device, weight) in uplinks {
         text += &format!("  {name}: {{ interface: {device}, weight: {weight} }}\n");
     }
-    text + "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\npolicies:
+    text + PROBES
+        + "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\npolicies:
   - { name: bound, match: { ports: [443] }, persistence: { by: source } }
   - { name: default }\n"
 }

@@ -116,12 +116,14 @@ fn renumber(site: &mut Site) {
     site.stage.renumber("fiber", change).unwrap();
 }
 
-/// How many sessions to the first server's port 80 the router knows, of one uplink address.
+/// How many sessions to the first server's port 80 the router knows that are not over, of one uplink
+/// address.
 fn entries(site: &Site, address: IpAddr) -> usize {
     let family = if site.family == Family::V4 { "ipv4" } else { "ipv6" };
     let listing =
         site.command("conntrack", &["-L", "-f", family, "--reply-dst", &address.to_string()]);
-    listing.stdout.lines().filter(|line| line.contains("dport=80")).count()
+    let open = |line: &&str| line.contains("dport=80") && !line.contains(" CLOSE ");
+    listing.stdout.lines().filter(open).count()
 }
 
 fn sessions_of_an_address_that_is_gone_are_ended(family: Family) {

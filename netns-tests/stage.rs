@@ -1,12 +1,13 @@
 //! The stage itself, with a plain masquerading router in place of homing.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use homing::lab::{self, Client, Fault, Namespace, Protocol, Servers, Stage};
 use homing::model::Family;
 
-use crate::harness::{both, stage, until};
+use crate::harness::{PATIENCE, both, stage, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,6 +15,7 @@ both!(
     traffic_flows_by_the_uplink_that_the_router_chooses,
     an_untranslated_source_is_seen_at_the_isp_and_never_answered,
     faults_break_the_line_as_they_say_and_heal,
+    a_captive_portal_answers_web_clients_and_names_alone,
     a_line_without_a_gateway_carries_traffic,
     pings_and_datagrams_are_answered,
 );
@@ -51,7 +53,7 @@ fn traffic_flows_by_the_uplink_that_the_router_chooses(family: Family) {
     let stage = stage(|b| b);
     masquerade(&stage, "oifname \"wan*\" masquerade");
     let servers = servers(&stage, family);
-    let client = Client::new(&stage.layout().lan());
+    let client = Client::new(&stage.layout().lan()).timeout(PATIENCE);
     for isp in ["fiber", "cable", "lte"] {
         prefer(&stage.router(), &stage, isp);
         let isp = stage.isp(isp).unwrap();
@@ -96,6 +98,7 @@ fn faults_break_the_line_as_they_say_and_heal(family: Family) {
         (Fault::Carrier, false, None),
         (Fault::Silent, false, Some(false)),
         (Fault::GatewayOnly, true, Some(false)),
+        (Fault::Captive, true, Some(false)),
         (Fault::Loss(100), false, Some(false)),
     ];
     for (fault, near, beyond) in expected {
@@ -110,11 +113,45 @@ fn faults_break_the_line_as_they_say_and_heal(family: Family) {
     }
 }
 
+/// The first words of a server's answer to a request for a page.
+fn page(stage: &Stage, to: SocketAddr) -> std::io::Result<String> {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&to, SECOND)?;
+        stream.set_read_timeout(Some(SECOND))?;
+        stream.write_all(b"GET /generate_204 HTTP/1.1\r\nHost: example.com\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text.lines().take(2).collect::<Vec<_>>().join(", "))
+    };
+    stage.router().enter(ask).unwrap()
+}
+
+fn a_captive_portal_answers_web_clients_and_names_alone(family: Family) {
+    let stage = stage(|b| b);
+    masquerade(&stage, "oifname \"wan*\" masquerade");
+    let addresses: Vec<IpAddr> = (0..4).map(|index| lab::server(family, index)).collect();
+    let internet = stage.layout().internet();
+    let _servers = Servers::start(&internet, &addresses, &[80, 443, lab::PORTAL], &[53, 80]);
+    let at = |port| SocketAddr::new(lab::server(family, 0), port);
+    let fiber = stage.isp("fiber").unwrap();
+    let login = format!("HTTP/1.1 302 Found, Location: {}", lab::LOGIN);
+    let good = "HTTP/1.1 204 No Content, Connection: close";
+    assert_eq!(page(&stage, at(80)).unwrap(), good);
+    fiber.fail(Fault::Captive).unwrap();
+    assert_eq!(page(&stage, at(80)).unwrap(), login);
+    assert!(page(&stage, at(443)).is_err(), "no other port");
+    let client = Client::new(&stage.router());
+    client.open(Protocol::Udp, None, at(53)).expect("names are found");
+    assert!(client.open(Protocol::Udp, None, at(80)).is_err(), "nothing else");
+    fiber.heal().unwrap();
+    assert_eq!(page(&stage, at(80)).unwrap(), good);
+}
+
 fn a_line_without_a_gateway_carries_traffic(family: Family) {
     let stage = stage(|b| b.isp("fiber", |isp| isp.handover = lab::Handover::PointToPoint));
     masquerade(&stage, "oifname \"wan*\" masquerade");
     let _servers = servers(&stage, family);
-    let client = Client::new(&stage.layout().lan());
+    let client = Client::new(&stage.layout().lan()).timeout(PATIENCE);
     let source = lab::host_address(family, 0);
     let to = SocketAddr::new(lab::server(family, 0), 80);
     let session = client.open(Protocol::Tcp, Some(source), to).unwrap();
@@ -126,7 +163,7 @@ fn pings_and_datagrams_are_answered(family: Family) {
     let stage = stage(|b| b);
     masquerade(&stage, "oifname \"wan*\" masquerade");
     let servers = servers(&stage, family);
-    let client = Client::new(&stage.layout().lan());
+    let client = Client::new(&stage.layout().lan()).timeout(PATIENCE);
     let source = lab::host_address(family, 0);
     let server = lab::server(family, 2);
     client.ping(Some(source), server).unwrap();

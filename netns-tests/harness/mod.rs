@@ -1,12 +1,16 @@
 //! What every scenario needs.
 
+mod answers;
 mod site;
 mod snapshot;
+mod targets;
 mod traffic;
 mod wait;
 
-pub use site::{PATIENCE, Site, homing, one_policy, profile, with_uplinks};
+pub use answers::Resolver;
+pub use site::{PATIENCE, PROBES, Site, homing, one_policy, profile, with_uplinks};
 pub use snapshot::Snapshot;
+pub use targets::{Certificate, GOOD_TEXT, HOST, HTTP_PORT, HTTPS_PORT, Mood, TCP_PORT, Targets};
 pub use wait::until;
 
 use std::sync::Once;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use homing::lab::{self, Builder, Fault, Namespace, Servers, Stage};
+use homing::lab::{self, Builder, Fault, Namespace, PORTAL, Servers, Stage};
 use homing::model::Family;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -55,8 +55,21 @@ pub fn with_uplinks(keys: &[&str; 3]) -> String {
     for (index, name) in ["fiber", "cable", "lte"].iter().enumerate() {
         text += &format!("  {name}: {{ interface: wan{index}, {} }}\n", keys[index]);
     }
-    text + "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\n"
+    text + PROBES + "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\n"
 }
+
+/// Two servers of the internet in each family; who comes back is taken at once, and what was lost
+/// before is forgotten in a few seconds.
+pub const PROBES: &str = "probes:
+  default:
+    targets:
+      - icmp: 203.0.113.10
+      - icmp: 203.0.113.20
+      - icmp: 2001:db8:ffff::10
+      - icmp: 2001:db8:ffff::20
+    interval: 250ms
+    hold-down: 0s
+";
 
 /// One policy for everything.
 pub fn one_policy(keys: &str) -> String {
@@ -84,8 +97,13 @@ impl Site {
     pub fn prepare(family: Family, change: impl FnOnce(Builder) -> Builder) -> Site {
         let stage = super::stage(change);
         let internet: Vec<IpAddr> = (0..4).map(|i| lab::server(family, i)).collect();
-        let servers = Servers::start(&stage.layout().internet(), &internet, &TCP, &UDP)
-            .expect("start the internet's servers");
+        let servers = Servers::start(
+            &stage.layout().internet(),
+            &internet,
+            &[&TCP[..], &[PORTAL]].concat(),
+            &UDP,
+        )
+        .expect("start the internet's servers");
         let dir = std::env::temp_dir().join(&stage.layout().prefix);
         fs::create_dir_all(&dir).expect("make a temporary directory");
         Site {
@@ -111,7 +129,7 @@ impl Site {
         fs::write(self.profile_path(), text).expect("write the profile");
     }
 
-    /// Starts `homing run` and waits until it says that it is ready.
+    /// Starts `homing run` and waits until it is ready and knows how every uplink answers.
     pub fn run(&mut self, profile: &str) {
         self.write_profile(profile);
         self.run_again();
@@ -121,6 +139,16 @@ impl Site {
     pub fn run_again(&mut self) {
         self.spawn();
         self.wait_ready();
+        self.wait_known();
+    }
+
+    /// Waits until it knows of each uplink how it answers.
+    pub fn wait_known(&self) {
+        self.wait_status("every uplink's health is known", |status| {
+            let uplinks = status["uplinks"].as_object().into_iter().flat_map(|all| all.values());
+            let mut families = uplinks.filter_map(|uplink| uplink["families"].as_object());
+            families.all(|of| of.values().all(|one| one["reason"] != "waiting for answers"))
+        });
     }
 
     /// Starts `homing run` with the profile as it lies there, and does not wait.
@@ -292,6 +320,32 @@ impl Site {
         });
     }
 
+    /// An uplink's health in the family of this site, and why.
+    pub fn health(&self, uplink: &str) -> (String, String) {
+        health_in(&self.status(), uplink, self.family)
+    }
+
+    /// Waits until an uplink has this health in the family of this site; its reason.
+    pub fn wait_health(&self, uplink: &str, health: &str) -> String {
+        let status = self.wait_status(&format!("{uplink} is {health}"), |status| {
+            health_in(status, uplink, self.family).0 == health
+        });
+        health_in(&status, uplink, self.family).1
+    }
+
+    /// Breaks or mends several lines.
+    pub fn fail(&self, uplinks: &[&str], fault: Fault) {
+        for uplink in uplinks {
+            self.stage.isp(uplink).unwrap().fail(fault).unwrap();
+        }
+    }
+
+    pub fn heal(&self, uplinks: &[&str]) {
+        for uplink in uplinks {
+            self.stage.isp(uplink).unwrap().heal().unwrap();
+        }
+    }
+
     /// Takes an uplink's carrier away. The moment at which the kernel told of it comes back: it tells
     /// of carriers that are lost at most once a second.
     pub fn lose_carrier(&self, uplink: &str) -> Instant {
@@ -304,6 +358,12 @@ impl Site {
         };
         let told = until(PATIENCE, state, |(state, _)| state != "UP");
         told.expect("the kernel tells of the carrier").1
+    }
+
+    /// Waits until `homing plan` finds nothing.
+    pub fn wait_settled(&self) {
+        let plan = || self.homing(&["plan", &self.path("site.yaml")]).stdout;
+        until(2 * PATIENCE, plan, |plan| plan == "# nothing to change\n").expect("settled");
     }
 
     /// `homing plan` must find nothing.
@@ -340,6 +400,12 @@ impl Site {
         }
         eprintln!("--- homing's log\n{}", self.log());
     }
+}
+
+fn health_in(status: &Value, uplink: &str, family: Family) -> (String, String) {
+    let of = &status["uplinks"][uplink]["families"][family.as_str()];
+    let text = |key: &str| of[key].as_str().unwrap_or_default().to_owned();
+    (text("health"), text("reason"))
 }
 
 impl Drop for Site {

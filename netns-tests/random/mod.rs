@@ -133,8 +133,8 @@ fn disturb(site: &Site, dice: &mut Dice) -> (Vec<&'static str>, Vec<&'static str
 
 /// Nothing is left to be done, and no session is left over.
 fn settle(site: &Site) {
-    let plan = || site.homing(&["plan", &site.path("site.yaml")]).stdout;
-    until(PATIENCE, plan, |plan| plan == "# nothing to change\n").expect("settled");
+    site.wait_known();
+    site.wait_settled();
     for family in ["ipv4", "ipv6"] {
         assert_eq!(site.command("conntrack", &["-F", "-f", family]).code, Some(0));
     }

@@ -7,7 +7,7 @@ use homing::model::Family;
 
 use super::dice::Dice;
 use super::shot::{MAGIC, Place, Shot};
-use crate::harness::Site;
+use crate::harness::{PROBES, Site};
 
 pub const UPLINKS: [&str; 3] = ["fiber", "cable", "lte"];
 
@@ -59,6 +59,7 @@ pub fn profile(dice: &mut Dice) -> String {
             "  {name}: {{ interface: wan{index}, weight: {weight}, nat: {nat}{prefixes} }}\n"
         );
     }
+    text += PROBES;
     text += "lans:\n  office: { interface: lan0 }\n  dmz: { interface: dmz0 }\n";
     let policies: Vec<String> = match dice.percent(30) {
         true => crowd(dice),
