@@ -1,8 +1,9 @@
-//! `cargo bench --bench load [-- reload|sweep|steer|idle]`: what homing costs while it works, on sites in
+//! `cargo bench --bench load [-- failover|reload|steer|sweep]`: what homing costs while it works, on sites in
 //! network namespaces, with the release binary. Prints figures; judges none.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench stops where it cannot go on
 
+mod failover;
 #[path = "../../netns-tests/harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, unreachable_pub)]
 // it serves more scenarios than these
@@ -15,8 +16,12 @@ use std::time::Duration;
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 3] =
-        [("reload", reload::measure), ("steer", steer::measure), ("sweep", sweep::measure)];
+    let all: [(&str, fn()); 4] = [
+        ("failover", failover::measure),
+        ("reload", reload::measure),
+        ("steer", steer::measure),
+        ("sweep", sweep::measure),
+    ];
     for (name, measure) in all {
         if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {
             measure();
