@@ -109,6 +109,7 @@ fn renumbering_is_followed(family: Family) {
         addresses.unwrap_or_default().iter().any(|a| *a == new.to_string())
     });
     site.wait_way(0, "fiber");
+    site.stage.forget_old_addresses("fiber").unwrap();
     let sessions = site.open_many(Protocol::Tcp, 0..10);
     assert!(sessions.iter().all(|s| s.seen.ip() == new), "translated to the new address");
     let bound = site.own().open(Protocol::Tcp, Some(new), site.server(0, 80));

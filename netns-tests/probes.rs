@@ -241,6 +241,9 @@ fn a_new_address_is_asked_from_at_once(family: Family) {
         isp.customer6 = homing::lab::net_of6("2001:db8:beef::2".parse().unwrap(), 64);
     };
     site.stage.renumber("fiber", change).unwrap();
+    wait_probed(&site, "fiber");
+    site.wait_health("fiber", "up");
+    site.stage.forget_old_addresses("fiber").unwrap();
     assert_followed(&site);
 }
 

@@ -137,6 +137,7 @@ fn sessions_of_an_address_that_is_gone_are_ended(family: Family) {
     until(PATIENCE, || entries(&site, old), |left| *left == 0).expect("they are ended");
     let ended = || site.status()["kernel"]["sessions_ended"].as_u64();
     until(PATIENCE, ended, |ended| *ended == Some(on_fiber.len() as u64)).expect("counted");
+    site.stage.forget_old_addresses("fiber").unwrap();
     let mut rest = rest;
     site.assert_stay(&mut rest, "another uplink has another address");
     // What a client sends in such a session is refused by the server, not swallowed.

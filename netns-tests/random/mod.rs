@@ -50,7 +50,7 @@ fn explain_agrees_with_the_kernel() {
             0 => site.run(&profile),
             _ => site.reload(&profile),
         }
-        settle(&site);
+        settle(&site, &down);
         looked_up += u32::from(looks_policies_up(&site));
         let shots = world::shots(&mut dice, &site, &down, round * each, each);
         let wrong = play(&site, &shots, &down, &mut verdicts);
@@ -131,9 +131,16 @@ fn disturb(site: &Site, dice: &mut Dice) -> (Vec<&'static str>, Vec<&'static str
     (down, routes)
 }
 
-/// Nothing is left to be done, and no session is left over.
-fn settle(site: &Site) {
-    site.wait_known();
+/// Nothing is left to be done, health will not change by itself, and no session is left over.
+fn settle(site: &Site, down: &[&str]) {
+    for name in UPLINKS.iter().filter(|name| !down.contains(name)) {
+        site.wait_status("it is up wherever it has an address", |status| {
+            let families = status["uplinks"][name]["families"].as_object().into_iter().flatten();
+            families
+                .map(|(_, of)| (&of["health"], of["reason"].as_str().unwrap_or_default()))
+                .all(|(health, why)| health == "up" || why.contains("no usable"))
+        });
+    }
     site.wait_settled();
     for family in ["ipv4", "ipv6"] {
         assert_eq!(site.command("conntrack", &["-F", "-f", family]).code, Some(0));

@@ -467,29 +467,40 @@ impl Board {
         actions.push(Action::TargetDead(target));
     }
 
-    /// Closes the first round if all is known of it; its outcomes go into the figures.
+    /// Closes the first round if all is known of it, also whose fault its failures are; its outcomes
+    /// go into the figures.
     fn close(&mut self, index: usize, actions: &mut Vec<Action>) -> bool {
         let state = &self.members[index];
         let Some(round) = state.rounds.open.front() else { return false };
         if !round.judged || round.outcomes.iter().any(Option::is_none) {
             return false;
         }
-        let outcomes = round.outcomes.clone();
-        let targets = state.member.targets.clone();
-        for (target, outcome) in targets.into_iter().zip(outcomes.iter().flatten()) {
-            if self.referee.is_dead(target) {
+        let outcomes: Vec<_> = state
+            .member
+            .targets
+            .iter()
+            .copied()
+            .zip(round.outcomes.iter().flatten().cloned())
+            .collect();
+        let waits = state.machine.health() != Health::Down;
+        for (target, outcome) in &outcomes {
+            let failed = !matches!(outcome, Outcome::Reply(_)) && !self.private.contains(target);
+            if !failed || self.referee.is_dead(*target) {
                 continue;
             }
-            let others = self.others(index, target);
-            let failed = !matches!(outcome, Outcome::Reply(_)) && !self.private.contains(&target);
-            if failed && self.referee.judge(index, target, &others) == Fault::Target {
-                self.bury(target, actions);
-                continue;
+            match self.referee.judge(index, *target, &self.others(index, *target)) {
+                Fault::Target => self.bury(*target, actions),
+                // Its next answers tell, or those of the others, who are asked.
+                Fault::Open if waits => return false,
+                Fault::Open | Fault::Member => {}
             }
-            self.members[index].machine.observe(target, outcome);
         }
-        let state = &mut self.members[index];
-        state.rounds.open.pop_front();
+        for (target, outcome) in &outcomes {
+            if !self.referee.is_dead(*target) {
+                self.members[index].machine.observe(*target, outcome);
+            }
+        }
+        self.members[index].rounds.open.pop_front();
         true
     }
 }

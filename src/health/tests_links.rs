@@ -248,6 +248,30 @@ fn a_target_that_is_dead_everywhere_convicts_nobody() {
 }
 
 #[test]
+fn a_dead_target_spoils_nobodys_figures() {
+    // Lines come and go, so windows are short; one of two targets dies at any time.
+    for seed in 1..=100 {
+        let metered = Member { metered: seed % 3 == 0, ..member(&[0, 1], 1) };
+        let mut sim = Sim::new(seed, vec![member(&[0, 1], 1), metered, member(&[0, 1], 1)]);
+        sim.run(5 * SECOND + ms(seed * 41 % 3000));
+        sim.dead_targets = vec![1];
+        sim.run(ms(seed * 97 % 2500));
+        let now = sim.now;
+        let actions = sim.board.set_fault(0, Some("no carrier".to_owned()), now);
+        sim.act(actions);
+        sim.run(ms(300));
+        let now = sim.now;
+        let actions = sim.board.set_fault(0, None, now);
+        sim.act(actions);
+        sim.run(60 * SECOND);
+        let poor = sim.changes.iter().filter(|(_, _, health)| *health == Poor).count();
+        assert_eq!(poor, 0, "seed {seed}: {:?}", sim.changes);
+        assert_eq!(sim.buried, [1], "seed {seed}");
+        assert_eq!(sim.health(), [Up; 3], "seed {seed}");
+    }
+}
+
+#[test]
 fn when_nothing_answers_anywhere_all_are_down() {
     let mut sim = Sim::usual(5);
     sim.run(10 * SECOND);

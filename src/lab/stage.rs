@@ -199,8 +199,8 @@ impl Stage {
     }
 
     /// The ISP gives us other addresses: gateway and customer as in `change`. Router and ISP change
-    /// as with a new lease, the old addresses first removed; from then on only the new ones are
-    /// ours. What was seen until then is checked and forgotten.
+    /// as with a new lease, the old addresses first removed. What is on its way may still bear an
+    /// old one, until [`Stage::forget_old_addresses`].
     ///
     /// # Errors
     /// With a leak up to now, or when a tool refuses.
@@ -209,7 +209,6 @@ impl Stage {
         name: &str,
         change: impl FnOnce(&mut IspLayout),
     ) -> Result<(), LabError> {
-        self.check_leaks().map_err(LabError::Running)?;
         let old = self.layout.find(name)?.clone();
         let mut new = old.clone();
         change(&mut new);
@@ -221,13 +220,25 @@ impl Stage {
         lines.extend(build::router_addresses(&new));
         self.router().ip(&lines)?;
         self.router().try_ip(&build::router_defaults(&new))?;
-        capture::forget(&space)?;
-        self.own.insert(new.name.clone(), own(&new));
+        self.own.entry(new.name.clone()).or_default().extend(own(&new));
         for isp in &mut self.layout.isps {
             if isp.name == new.name {
                 *isp = new.clone();
             }
         }
+        Ok(())
+    }
+
+    /// From now on only an ISP's present addresses are ours. What was seen until now is checked and
+    /// forgotten.
+    ///
+    /// # Errors
+    /// With a leak up to now, or when a tool refuses.
+    pub fn forget_old_addresses(&mut self, name: &str) -> Result<(), LabError> {
+        self.check_leaks().map_err(LabError::Running)?;
+        let isp = self.layout.find(name)?.clone();
+        capture::forget(&self.layout.isp(&isp))?;
+        self.own.insert(isp.name.clone(), own(&isp));
         Ok(())
     }
 
