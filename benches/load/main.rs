@@ -1,5 +1,5 @@
-//! `cargo bench --bench load [-- failover|reload|steer|sweep]`: what homing costs while it works, on sites in
-//! network namespaces, with the release binary. Prints figures; judges none.
+//! `cargo bench --bench load [-- evacuation|failover|probing|reload|steer|sweep]`: what homing costs while
+//! it works, on sites in network namespaces, with the release binary. Prints figures; judges none.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench stops where it cannot go on
 
@@ -16,8 +16,10 @@ use std::time::Duration;
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 4] = [
+    let all: [(&str, fn()); 6] = [
+        ("evacuation", failover::measure_evacuation),
         ("failover", failover::measure),
+        ("probing", failover::measure_probing),
         ("reload", reload::measure),
         ("steer", steer::measure),
         ("sweep", sweep::measure),

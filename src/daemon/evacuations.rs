@@ -48,8 +48,9 @@ impl Evacuations {
         view: &View,
         now: Instant,
     ) -> Vec<Move> {
-        let mut moves = self.bury(layout, view, now);
-        moves.extend(self.own(layout, view));
+        let mut rest = self.bury(layout, view, now);
+        rest.extend(self.own(layout, view));
+        let mut moves = Vec::new();
         self.next = None;
         for (place, since) in &self.dead {
             let (uplink, family) = place;
@@ -89,6 +90,8 @@ impl Evacuations {
                 moves.extend(out.map(Move::Out));
             }
         }
+        // Clients wait for those who leave.
+        moves.extend(rest);
         moves
     }
 
