@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -114,7 +114,7 @@ fn break_and_watch(site: &Site, fault: Fault, watch: Duration) -> Duration {
             }
             let now = Instant::now();
             if now < end && now >= next {
-                let socket = UdpSocket::bind(SocketAddr::new(host, 0)).unwrap();
+                let socket = UdpSocket::bind(SocketAddr::new(host, fresh_port())).unwrap();
                 socket.set_nonblocking(true).unwrap();
                 let _ = socket.send_to(b"?", to);
                 open.push_back((now, socket));
@@ -147,6 +147,14 @@ fn break_and_watch(site: &Site, fault: Fault, watch: Duration) -> Duration {
     let rest = &after[lost.unwrap_or_default()..];
     let row = rest.windows(ROW).find(|row| row.iter().all(|(_, answered)| *answered));
     row.expect("new sessions never succeeded again")[0].0.duration_since(at)
+}
+
+/// From a port that was not used for a minute: a session that the kernel still knows is no new one.
+fn fresh_port() -> u16 {
+    const FIRST: u32 = 2000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed) % (65536 - FIRST);
+    u16::try_from(FIRST + number).unwrap()
 }
 
 /// The moment of the line in the log that says that fiber is down.
