@@ -390,18 +390,7 @@ impl Court {
         let (health, judgement) = (self.board.health(index), self.board.judgement(index));
         let seat = &self.uplinks[index];
         let asked = &seat.member.targets;
-        let mut reason = match judgement {
-            Judgement::Waiting if asked.is_empty() => "not probed".to_owned(),
-            Judgement::Waiting => "waiting for answers".to_owned(),
-            Judgement::Good => String::new(),
-            Judgement::Fault(why) => why.clone(),
-            Judgement::Silent(_) => match self.board.wrong(index) {
-                Some(wrong) => wrong.to_owned(),
-                None => "no answer".to_owned(),
-            },
-            Judgement::Held(_) => "answers again, and is held down for a while".to_owned(),
-            Judgement::Bad(figure) => format!("{figure} is above its limit"),
-        };
+        let mut reason = describe(&self.board, index, !asked.is_empty());
         if let (Judgement::Silent(_), Some(Some(answers))) = (judgement, self.gateways.get(&index))
         {
             reason += &format!("; {}", place(*answers));
@@ -412,6 +401,22 @@ impl Court {
             reason += &format!("{comma}{} answers nowhere and does not count", target.target);
         }
         Standing { health, reason }
+    }
+}
+
+/// Why a member's health is what it is, in plain words; nothing when all is well.
+pub(super) fn describe(board: &Board, index: usize, asked: bool) -> String {
+    match board.judgement(index) {
+        Judgement::Waiting if !asked => "not probed".to_owned(),
+        Judgement::Waiting => "waiting for answers".to_owned(),
+        Judgement::Good => String::new(),
+        Judgement::Fault(why) => why.clone(),
+        Judgement::Silent(_) => match board.wrong(index) {
+            Some(wrong) => wrong.to_owned(),
+            None => "no answer".to_owned(),
+        },
+        Judgement::Held(_) => "answers again, and is held down for a while".to_owned(),
+        Judgement::Bad(figure) => format!("{figure} is above its limit"),
     }
 }
 

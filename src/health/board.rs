@@ -70,6 +70,8 @@ pub struct Board {
     asides: Vec<Question>,
     /// Targets that one member alone asks: its gateway, a server. Their silence is its own.
     private: BTreeSet<usize>,
+    /// A hold-down is waived when nobody else is usable here.
+    waives: bool,
     seed: u64,
 }
 
@@ -106,8 +108,23 @@ impl Board {
             referee: Referee::default(),
             asides: Vec::new(),
             private,
+            waives: true,
             seed,
         }
+    }
+
+    /// The same, but who is usable besides its members is known elsewhere: see [`Board::waive`].
+    #[must_use]
+    pub fn strict(self) -> Board {
+        Board { waives: false, ..self }
+    }
+
+    /// A member that answers and is held down need not wait any longer; true if there was one.
+    pub fn waive(&mut self, member: usize) -> bool {
+        let Some(state) = self.members.get_mut(member) else { return false };
+        let before = state.machine.health();
+        state.machine.waive_hold();
+        state.machine.health() != before
     }
 
     /// A member's health.
@@ -205,7 +222,8 @@ impl Board {
         let before: Vec<_> = self.members.iter().map(figure).collect();
         let mut actions = Vec::new();
         work(self, &mut actions);
-        if self.members.iter().all(|state| state.machine.health() < Health::Degraded) {
+        let usable = |state: &State| state.machine.health() >= Health::Degraded;
+        if self.waives && !self.members.iter().any(usable) {
             self.members.iter_mut().for_each(|state| state.machine.waive_hold());
         }
         let changed = self.members.iter().map(figure).zip(before).enumerate();

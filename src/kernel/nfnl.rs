@@ -25,6 +25,7 @@ pub(super) mod kind {
     pub(crate) const DELETE_ELEMENTS: u16 = 14;
     pub(crate) const NEW_GENERATION: u16 = 15;
     pub(crate) const GET_GENERATION: u16 = 16;
+    pub(crate) const GET_OBJECT: u16 = 19;
 }
 
 /// `enum nft_*_attributes`
@@ -42,6 +43,8 @@ pub(super) mod attr {
     pub(crate) const SET_FLAGS: u16 = 3;
     pub(crate) const SET_USERDATA: u16 = 13;
     pub(crate) const SET_COUNT: u16 = 20;
+    pub(crate) const OBJECT_TABLE: u16 = 1;
+    pub(crate) const OBJECT_NAME: u16 = 2;
     pub(crate) const LIST_TABLE: u16 = 1;
     pub(crate) const LIST_SET: u16 = 2;
     pub(crate) const LIST_ELEMENTS: u16 = 3;

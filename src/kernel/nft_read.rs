@@ -12,7 +12,7 @@ use super::nfnl::{FAMILY_INET, HEADER_LEN, attr, kind, nft_message};
 use super::nft_element::{DumpedElement, decode_list, encode};
 use super::socket::{Channel, NetlinkError};
 use super::wire::{Message, attribute, text, u32_be};
-use crate::kstate::{Chain, Declared, Elements, NftTable, Role, Set, SetShape, TABLE_NAME};
+use crate::kstate::{Chain, Declared, Elements, NftTable, Object, Role, Set, SetShape, TABLE_NAME};
 
 /// `NFTNL_UDATA_CHAIN_COMMENT`, `NFTNL_UDATA_RULE_COMMENT`
 const COMMENT: u8 = 0;
@@ -105,7 +105,11 @@ fn family_name(family: u8) -> &'static str {
 }
 
 fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
-    let mut table = NftTable { chains: chains(channel)?, sets: BTreeMap::new() };
+    let mut table = NftTable {
+        chains: chains(channel)?,
+        sets: BTreeMap::new(),
+        objects: objects(channel)?,
+    };
     for (chain, rule) in rules(channel)? {
         if let Some(chain) = table.chains.get_mut(&chain) {
             chain.rules.push(rule);
@@ -128,7 +132,7 @@ fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
 /// What a set's elements are to us follows from its name.
 fn role(name: &str) -> Role {
     let starts = |prefix: &&str| name.starts_with(*prefix);
-    if name.starts_with("bind") {
+    if ["bind", "live", "detour"].iter().any(starts) {
         Role::Learned
     } else if ["slots", "keepable", "choosable"].iter().any(starts) {
         Role::Steering
@@ -188,10 +192,21 @@ fn decode_set(body: &[u8]) -> Option<SetHeader> {
     (flags & SET_ANONYMOUS == 0).then_some(header)
 }
 
+fn objects(channel: &mut Channel) -> Result<BTreeSet<Object>, KernelError> {
+    let request = of_our_table(kind::GET_OBJECT, attr::OBJECT_TABLE);
+    let objects = channel.dump(&request, decode_object).map_err(failed("objects"))?;
+    Ok(objects.into_iter().collect())
+}
+
+fn decode_object(body: &[u8]) -> Option<Object> {
+    let body = ours(body, attr::OBJECT_TABLE)?;
+    Object::named(&attribute(body, attr::OBJECT_NAME).map(text)?)
+}
+
 /// Takes a message for each kind of object in turn: whatever the bytes, it comes back.
 pub(super) fn decode_any(body: &[u8]) {
     let _ = (decode_generation(body), decode_table(body), decode_chain(body));
-    let _ = (decode_rule(body), decode_set(body));
+    let _ = (decode_rule(body), decode_set(body), decode_object(body));
     let _ = body.get(HEADER_LEN..).map(decode_list);
 }
 

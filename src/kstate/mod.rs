@@ -10,6 +10,7 @@ mod host;
 mod jhash;
 mod lookup;
 mod nft;
+mod object;
 mod route;
 mod rule;
 mod step;
@@ -24,6 +25,7 @@ pub use nft::{
     Bytes, Chain, Declared, Digest, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
     SetShape, Verdict, concatenate, ifname_bytes, render_fields,
 };
+pub use object::Object;
 pub use route::{Route, RouteKind};
 pub use rule::{Rule, RuleAction};
 pub use step::{NftOp, Step};

@@ -5,12 +5,13 @@
 //! differently from release to release; a digest reads back the same everywhere, without starting
 //! `nft`. Elements are compared as the bytes that the kernel holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smallvec::SmallVec;
 
+use super::Object;
 use crate::model::IfName;
 
 /// The table `inet homing`.
@@ -20,6 +21,8 @@ pub struct NftTable {
     pub sets: BTreeMap<String, Set>,
     /// Chains, by name.
     pub chains: BTreeMap<String, Chain>,
+    /// Objects that rules name.
+    pub objects: BTreeSet<Object>,
 }
 
 /// A set or a map.

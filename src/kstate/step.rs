@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Bytes, Chain, Declared, ElementData, Elements, KernelState, Role, Route, RouteKind, Rule,
+    Bytes, Chain, Declared, ElementData, Elements, KernelState, Object, Role, Route, RouteKind, Rule,
     RuleAction, Set, SetShape, SysctlKey, TABLE_NAME,
 };
 
@@ -62,6 +62,10 @@ pub enum NftOp {
         /// Which.
         elements: Elements,
     },
+    /// Make an object that rules name.
+    AddObject(Object),
+    /// Remove an object (no rule may name it).
+    DeleteObject(Object),
     /// Make a chain.
     AddChain {
         /// Its name.
@@ -134,6 +138,12 @@ impl KernelState {
                 if let Some(set) = table.sets.get_mut(set) {
                     set.elements.retain(|key, _| !elements.contains_key(key));
                 }
+            }
+            NftOp::AddObject(object) => {
+                table.objects.insert(*object);
+            }
+            NftOp::DeleteObject(object) => {
+                table.objects.remove(object);
             }
             NftOp::AddChain { name, declaration } => {
                 let declaration = declaration.clone();
@@ -276,6 +286,11 @@ impl fmt::Display for NftOp {
                 let elements = render_elements(shape, elements, false);
                 write!(f, "delete element {t} {set} {{ {elements} }}")
             }
+            NftOp::AddObject(object) => {
+                let (kind, declaration) = (object.kind(), object.declaration());
+                write!(f, "add {kind} {t} {object} {{ {declaration} }}")
+            }
+            NftOp::DeleteObject(object) => write!(f, "delete {} {t} {object}", object.kind()),
             NftOp::AddChain { name, declaration } => {
                 let comment = declaration.comment();
                 write!(f, "add chain {t} {name} {{ {} comment \"{comment}\"; }}", declaration.text)

@@ -47,6 +47,16 @@ member_id!(
     ServerId
 );
 
+/// A group of servers, from 1 on; with a [`ServerId`] it names one server of the site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupId(pub u32);
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// The number from 1 to `max` that a name asks for, before anybody else has it.
 ///
 /// FNV-1a of 32 bits, its result mixed once more so that names that differ in the last letter

@@ -18,7 +18,7 @@ pub use balance::{
     Balance, Dscp, Match, Persistence, PersistenceKey, Policy, PortRange, Protocol, WhenAllDown,
 };
 pub use firewall::{Allow, AllowTarget, Firewall, ForwardPolicy, InputPolicy};
-pub use identity::{MemberId, PolicyId, ServerId, UplinkId, natural_id};
+pub use identity::{GroupId, MemberId, PolicyId, ServerId, UplinkId, natural_id};
 pub use marks::{Mark, MarkLayout, MarkMask, RulePriority, TableId};
 pub use names::{IfName, InvalidName, Name};
 pub use probe::{

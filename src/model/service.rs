@@ -38,6 +38,13 @@ pub enum GroupBalance {
     SourceHash,
 }
 
+impl GroupBalance {
+    /// Whether it goes by what is measured.
+    pub fn is_measured(self) -> bool {
+        matches!(self, GroupBalance::LeastConnections | GroupBalance::Fastest)
+    }
+}
+
 /// One physical server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -150,4 +157,32 @@ pub enum Helper {
     Sip,
     /// Trivial file transfer.
     Tftp,
+}
+
+impl Helper {
+    /// As the profile and the kernel name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Helper::Ftp => "ftp",
+            Helper::Sip => "sip",
+            Helper::Tftp => "tftp",
+        }
+    }
+
+    /// The protocol that it listens to.
+    pub fn transport(self) -> &'static str {
+        match self {
+            Helper::Ftp => "tcp",
+            Helper::Sip | Helper::Tftp => "udp",
+        }
+    }
+
+    /// The port at which sessions from the LANs are listened to.
+    pub fn port(self) -> u16 {
+        match self {
+            Helper::Ftp => 21,
+            Helper::Sip => 5060,
+            Helper::Tftp => 69,
+        }
+    }
 }

@@ -113,6 +113,7 @@ fn diff_table(desired: &NftTable, observed: Option<&NftTable>, scope: Scope) -> 
     ops.extend(sets.remade.iter().map(|name| NftOp::DeleteSet(name.clone())));
     let made = sets.made.iter().chain(&sets.remade);
     ops.extend(made.filter_map(|name| Some(make_set(name, desired.sets.get(name)?))));
+    ops.extend(desired.objects.difference(&observed.objects).copied().map(NftOp::AddObject));
     make_chains(&mut ops, desired, observed);
     change_elements(&mut ops, desired, observed, &sets, scope);
     for name in &refill {
@@ -123,6 +124,7 @@ fn diff_table(desired: &NftTable, observed: Option<&NftTable>, scope: Scope) -> 
     ops.extend(sets.gone.iter().map(|name| NftOp::DeleteSet(name.clone())));
     let gone = observed.chains.keys().filter(|name| !desired.chains.contains_key(*name));
     ops.extend(gone.map(|name| NftOp::DeleteChain(name.clone())));
+    ops.extend(observed.objects.difference(&desired.objects).copied().map(NftOp::DeleteObject));
     ops
 }
 
@@ -154,7 +156,7 @@ impl SetChanges {
 fn chains_to_refill(desired: &NftTable, observed: &NftTable, sets: &SetChanges) -> Vec<String> {
     let refers = |text: &str| {
         text.split('@').skip(1).any(|rest| {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c));
             sets.remade.contains(&rest[..end.unwrap_or(rest.len())])
         })
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kstate::NftTable;
-use crate::model::{MemberId, Name, PolicyId, Site, UplinkId, natural_id};
+use crate::model::{GroupId, MemberId, Name, PolicyId, ServerId, Site, UplinkId, natural_id};
 
 /// The numbers that stand for names in marks, tables and priorities.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -12,6 +12,10 @@ pub struct Identities {
     pub uplinks: BTreeMap<Name, UplinkId>,
     /// Of policies, the implied one included.
     pub policies: BTreeMap<Name, PolicyId>,
+    /// Of groups.
+    pub groups: BTreeMap<Name, GroupId>,
+    /// Of servers, within their groups.
+    pub servers: BTreeMap<Name, BTreeMap<Name, ServerId>>,
 }
 
 /// Numbers given before, from the state directory or read back from the kernel. Names that the
@@ -24,6 +28,12 @@ pub struct Remembered {
     /// Policy name → id.
     #[serde(default)]
     pub policies: BTreeMap<String, u8>,
+    /// Group name → id.
+    #[serde(default)]
+    pub groups: BTreeMap<String, u32>,
+    /// Group name → server name → id.
+    #[serde(default)]
+    pub servers: BTreeMap<String, BTreeMap<String, u8>>,
 }
 
 impl Remembered {
@@ -33,6 +43,12 @@ impl Remembered {
         for chain in table.chains.keys() {
             let mut parts = chain.splitn(3, '-');
             let (kind, id, name) = (parts.next(), parts.next(), parts.next());
+            if let (Some("group4" | "group6"), Some(Ok(id)), Some(name)) =
+                (kind, id.map(str::parse::<u32>), name)
+            {
+                remembered.groups.insert(name.to_owned(), id);
+                continue;
+            }
             let Some((id, name)) = id.and_then(|id| id.parse::<u8>().ok()).zip(name) else {
                 continue;
             };
@@ -49,6 +65,10 @@ impl Remembered {
     pub fn merge(&mut self, other: Remembered) {
         self.uplinks.extend(other.uplinks);
         self.policies.extend(other.policies);
+        self.groups.extend(other.groups);
+        for (group, servers) in other.servers {
+            self.servers.entry(group).or_default().extend(servers);
+        }
     }
 
     /// Adds the numbers now in force.
@@ -56,6 +76,11 @@ impl Remembered {
         let text = |name: &Name| name.as_str().to_owned();
         self.uplinks.extend(identities.uplinks.iter().map(|(name, id)| (text(name), id.0)));
         self.policies.extend(identities.policies.iter().map(|(name, id)| (text(name), id.0)));
+        self.groups.extend(identities.groups.iter().map(|(name, id)| (text(name), id.0)));
+        for (group, servers) in &identities.servers {
+            let known = self.servers.entry(text(group)).or_default();
+            known.extend(servers.iter().map(|(name, id)| (text(name), id.0)));
+        }
     }
 }
 
@@ -67,7 +92,47 @@ pub fn identify(site: &Site, policies: &[Name], remembered: &Remembered) -> Iden
     Identities {
         uplinks: assign(&uplinks, &remembered.uplinks, site.marks.max_uplink_id()),
         policies: assign(&policies, &remembered.policies, most_policies),
+        groups: number_groups(site, &remembered.groups),
+        servers: number_servers(site, remembered),
     }
+}
+
+/// No session bears a group's number: any that is free will do, but a remembered one stays.
+fn number_groups(site: &Site, remembered: &BTreeMap<String, u32>) -> BTreeMap<Name, GroupId> {
+    let known = |name: &Name| remembered.get(name.as_str()).copied().filter(|id| MOST_GROUPS > *id);
+    let mut taken: BTreeSet<u32> = BTreeSet::from([0]);
+    let mut given: BTreeMap<Name, GroupId> = BTreeMap::new();
+    for name in site.groups.keys() {
+        if let Some(id) = known(name).filter(|id| taken.insert(*id)) {
+            given.insert(name.clone(), GroupId(id));
+        }
+    }
+    let mut free = (1..MOST_GROUPS).filter(|id| !taken.contains(id));
+    for name in site.groups.keys() {
+        if !given.contains_key(name)
+            && let Some(id) = free.next()
+        {
+            given.insert(name.clone(), GroupId(id));
+        }
+    }
+    given
+}
+
+/// A group's number and a server's fit together into a mark, and a group's slots into 32 bits.
+const MOST_GROUPS: u32 = 1 << 22;
+
+fn number_servers(
+    site: &Site,
+    remembered: &Remembered,
+) -> BTreeMap<Name, BTreeMap<Name, ServerId>> {
+    let most = site.marks.server.max().min(255);
+    let none = BTreeMap::new();
+    let number = |(name, group): (&Name, &crate::model::Group)| {
+        let servers: Vec<_> = group.servers.iter().map(|server| (&server.name, None)).collect();
+        let known = remembered.servers.get(name.as_str()).unwrap_or(&none);
+        (name.clone(), assign(&servers, known, most))
+    };
+    site.groups.iter().map(number).collect()
 }
 
 /// A number for each name: the one asked for, else the remembered one, else the natural one, else

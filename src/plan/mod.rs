@@ -7,6 +7,7 @@ mod diff;
 mod evacuate;
 pub mod explain;
 mod identity;
+pub mod inbound;
 mod lans;
 mod mend;
 mod nft;
@@ -33,7 +34,7 @@ pub use nft::{
 pub use path::{UplinkFacts, Way};
 pub use renewal::{Learned, LearnedMap, Live, Renewals};
 pub use routing::{PRIORITIES, TABLES};
-pub use standing::{Admin, Dealt, Standing, Standings};
+pub use standing::{Admin, Dealt, GroupStanding, ServerStanding, Standing, Standings};
 pub use steer::{Steering, steering_alone};
 pub use sysctls::{interesting_sysctls, restoring_order};
 pub use view::{Layout, View, assess, offered};

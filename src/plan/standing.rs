@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::health::Health;
 use crate::model::{Family, Name};
@@ -54,6 +55,57 @@ pub struct Standing {
     pub reason: String,
 }
 
+/// How one server answers, and what people want of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerStanding {
+    /// How well.
+    pub health: Health,
+    /// It answers ICMP alone, and what it is there for is not checked.
+    pub unchecked: bool,
+    /// Why it is said so, in plain words; empty when all is well.
+    pub reason: String,
+    /// What people want of it.
+    pub admin: Admin,
+    /// How much of its weight it gets, in thousandths: less after a recovery.
+    pub ramp: u16,
+    /// Slots by what is measured, where its group chooses by that.
+    pub slots: Option<u16>,
+}
+
+impl Default for ServerStanding {
+    fn default() -> ServerStanding {
+        ServerStanding {
+            health: Health::Unknown,
+            unchecked: false,
+            reason: String::new(),
+            admin: Admin::Enabled,
+            ramp: ServerStanding::WHOLE,
+            slots: None,
+        }
+    }
+}
+
+impl ServerStanding {
+    /// A ramp that is over.
+    pub const WHOLE: u16 = 1000;
+
+    /// As `status` shows it.
+    pub fn shown(&self) -> &'static str {
+        match self.health {
+            Health::Up | Health::Degraded if self.unchecked => "unchecked",
+            health => health.as_str(),
+        }
+    }
+
+    /// Its health as far as new sessions are concerned.
+    pub fn eligible(&self) -> Health {
+        if self.admin == Admin::Enabled { self.health } else { Health::Down }
+    }
+}
+
+/// How the servers of one group answer.
+pub type GroupStanding = BTreeMap<Name, ServerStanding>;
+
 /// How all of them answer. Of one that is left out nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Standings {
@@ -63,6 +115,8 @@ pub struct Standings {
     pub admin: BTreeMap<Name, Admin>,
     /// Slot tables that are dealt by what is measured.
     pub dealt: BTreeMap<String, Dealt>,
+    /// Servers, by group. A group that changes is another one.
+    pub groups: Arc<BTreeMap<Name, Arc<GroupStanding>>>,
 }
 
 /// What measuring made of a slot table.
@@ -92,6 +146,12 @@ impl Standings {
             families.flat_map(|all| all.values().map(|one| one.health)).collect()
         };
         self.admin == other.admin && health(self) == health(other)
+    }
+
+    /// How a server answers.
+    pub fn server(&self, group: &Name, server: &Name) -> ServerStanding {
+        let known = self.groups.get(group).and_then(|servers| servers.get(server));
+        known.cloned().unwrap_or_default()
     }
 
     /// Whether measuring deals the same slots.

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::nft::{SteeringSet, build_keepable, build_slots, names, slot_counts, slot_maps};
+use super::inbound::Numbered;
+use super::nft::{
+    SteeringSet, build_keepable, build_slots, names, slot_counts, slot_maps, steer,
+};
 use super::standing::Standings;
 use super::view::{Layout, View, select_for};
-use crate::kstate::{Bytes, Elements, KernelState, NftOp, SetShape, Snapshot};
+use crate::kstate::{Bytes, ElementData, Elements, KernelState, NftOp, SetShape, Snapshot};
 use crate::model::{Family, Policy};
 use crate::steering::Selection;
 
@@ -19,6 +22,8 @@ pub struct Steering {
     maps: Vec<Slots>,
     in_force: Arc<(KernelState, Snapshot)>,
     changed: BTreeMap<String, SteeringSet>,
+    /// Elements of the sets of servers that are otherwise now; `None` is gone.
+    servers: BTreeMap<String, BTreeMap<Bytes, Option<ElementData>>>,
 }
 
 /// A slot table, with one of the policies that use it, and who owns slots now.
@@ -42,7 +47,8 @@ impl Steering {
             Slots { map, family, policy: policy.clone(), selection }
         };
         let maps = slot_maps(&layout).into_iter().map(slots).collect();
-        Steering { layout, view, maps, in_force, changed: BTreeMap::new() }
+        let (changed, servers) = (BTreeMap::new(), BTreeMap::new());
+        Steering { layout, view, maps, in_force, changed, servers }
     }
 
     /// Devices came or went, or their carriers did (by their indices), or uplinks answer otherwise:
@@ -52,9 +58,10 @@ impl Steering {
         carriers: &BTreeMap<u32, bool>,
         standings: &Arc<Standings>,
     ) -> Vec<NftOp> {
+        let before = std::mem::replace(&mut self.view.standings, standings.clone());
+        let mut moved = !before.steers_like(standings) || before.dealt != standings.dealt;
+        let groups = self.follow_groups(&before);
         let links = &self.in_force.1.facts.links;
-        let mut moved = self.view.standings != *standings;
-        self.view.standings = standings.clone();
         for uplink in &self.layout.site.uplinks {
             let index = links.get(&uplink.interface).map(|link| link.index);
             let carrier = index.and_then(|index| carriers.get(&index));
@@ -66,7 +73,74 @@ impl Steering {
                 _ => {}
             }
         }
-        if moved { self.rebuild() } else { Vec::new() }
+        let mut ops = if moved { self.rebuild() } else { Vec::new() };
+        ops.extend(groups);
+        ops
+    }
+
+    /// New sessions follow the servers of groups that answer otherwise than before.
+    fn follow_groups(&mut self, before: &Standings) -> Vec<NftOp> {
+        let (layout, now) = (self.layout.clone(), self.view.standings.clone());
+        if Arc::ptr_eq(&before.groups, &now.groups) || layout.site.services.is_empty() {
+            return Vec::new();
+        }
+        let mut ops = Vec::new();
+        for (name, standing) in now.groups.iter() {
+            if before.groups.get(name).is_some_and(|was| was == standing) {
+                continue;
+            }
+            let Some(group) = layout.group(name) else { continue };
+            for family in Family::BOTH.into_iter().filter(|family| group.serves(*family)) {
+                ops.extend(self.steer_group(&layout, &group, family));
+            }
+        }
+        ops
+    }
+
+    fn steer_group(
+        &mut self,
+        layout: &Layout,
+        group: &Numbered<'_>,
+        family: Family,
+    ) -> Vec<NftOp> {
+        let slots = names::server_slots(family);
+        let held = |key: &[u8]| self.server_element(&slots, key);
+        let steered = steer(layout, group, &self.view.standings, family, held);
+        let keys = |id| Bytes::from_slice(&group.key(id).0.to_ne_bytes());
+        let keyed: Vec<Bytes> = group.servers(family).map(|(_, id)| keys(id)).collect();
+        let places = group.tables().into_iter().flat_map(|dealt_by| {
+            let first = group.first_slot(dealt_by);
+            (0..layout.slots_each() as u32).map(move |slot| first + slot)
+        });
+        let places: Vec<Bytes> = places.map(|slot| Bytes::from_slice(&slot.to_ne_bytes())).collect();
+        let mut ops = Vec::new();
+        for (set, keys, wanted) in [
+            (slots.clone(), &places, steered.slots),
+            (names::keepable_servers(family), &keyed, steered.keepable),
+            (names::choosable_servers(family), &keyed, steered.choosable),
+        ] {
+            let there = |key: &Bytes| Some((key.clone(), self.server_element(&set, key)?.clone()));
+            let there: Elements = keys.iter().filter_map(there).collect();
+            let shape = self.shape(&set);
+            ops.extend(swap_elements(&set, &shape, &there, &wanted));
+            let overlay = self.servers.entry(set).or_default();
+            for key in keys {
+                overlay.insert(key.clone(), wanted.get(key).cloned());
+            }
+        }
+        ops
+    }
+
+    fn server_element(&self, set: &str, key: &[u8]) -> Option<&ElementData> {
+        if let Some(changed) = self.servers.get(set).and_then(|overlay| overlay.get(key)) {
+            return changed.as_ref();
+        }
+        self.in_force.0.nft.as_ref()?.sets.get(set)?.elements.get(key)
+    }
+
+    fn shape(&self, set: &str) -> SetShape {
+        let sets = self.in_force.0.nft.as_ref().map(|table| &table.sets);
+        sets.and_then(|sets| sets.get(set)).map(|set| set.shape.clone()).unwrap_or_default()
     }
 
     fn rebuild(&mut self) -> Vec<NftOp> {

@@ -208,7 +208,7 @@ fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {
 fn without_engine(top: &Fields<'_>, fast_path: FastPath) -> Vec<String> {
     let mut keys = Vec::new();
     let written = |key: &&str| top.raw(key).is_some();
-    let later = ["groups", "services", "helpers"];
+    let later = ["helpers"];
     keys.extend(later.iter().filter(|k| written(k)).map(|&k| k.to_owned()));
     if fast_path == FastPath::Hardware {
         keys.push("fast-path".to_owned());

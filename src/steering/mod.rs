@@ -10,6 +10,6 @@ mod select;
 mod slots;
 
 pub use measured::{Dealer, Measure, Offer};
-pub use rendezvous::deal_by_hash;
+pub use rendezvous::{deal_by_hash, deal_some_by_hash};
 pub use select::{Candidate, Selection, select};
 pub use slots::{SLOTS, SlotTable, deal};

@@ -8,8 +8,17 @@ use std::collections::BTreeMap;
 
 use super::slots::SlotTable;
 
-/// Deals every slot; `names` gives each member's name (a member without one takes part as "").
+/// Deals 256 slots; `names` gives each member's name (a member without one takes part as "").
 pub fn deal_by_hash(weights: &BTreeMap<u8, u32>, names: &BTreeMap<u8, String>) -> SlotTable {
+    deal_some_by_hash(super::SLOTS, weights, names)
+}
+
+/// Deals so many slots.
+pub fn deal_some_by_hash(
+    slots: usize,
+    weights: &BTreeMap<u8, u32>,
+    names: &BTreeMap<u8, String>,
+) -> SlotTable {
     let winner = |slot: u8| {
         let score = |(member, weight): (&u8, &u32)| {
             let name = names.get(member).map_or("", String::as_str);
@@ -18,7 +27,7 @@ pub fn deal_by_hash(weights: &BTreeMap<u8, u32>, names: &BTreeMap<u8, String>) -
         let best = weights.iter().map(score).max_by(|a, b| a.0.total_cmp(&b.0));
         best.map(|(_, member)| (slot, member))
     };
-    SlotTable::from_owners((0..=u8::MAX).filter_map(winner))
+    SlotTable::of(slots).owned((0..=u8::MAX).take(slots).filter_map(winner))
 }
 
 /// A number in (0, 1) that only slot and name decide.

@@ -8,34 +8,45 @@ pub const SLOTS: usize = 256;
 /// Slot → the number of the member that owns it. Either every slot has an owner, or none has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotTable {
-    owners: [Option<u8>; SLOTS],
+    owners: Vec<Option<u8>>,
 }
 
 impl Default for SlotTable {
     fn default() -> SlotTable {
-        SlotTable { owners: [None; SLOTS] }
+        SlotTable::of(SLOTS)
     }
 }
 
 impl SlotTable {
+    /// A table of so many slots (256 at most) that nobody owns.
+    pub fn of(slots: usize) -> SlotTable {
+        SlotTable { owners: vec![None; slots.min(SLOTS)] }
+    }
+
     /// A table from what the kernel holds; slots may be missing.
     pub fn from_owners(owners: impl IntoIterator<Item = (u8, u8)>) -> SlotTable {
-        let mut table = SlotTable::default();
+        SlotTable::of(SLOTS).owned(owners)
+    }
+
+    /// The same, of as many slots as this one.
+    pub fn owned(mut self, owners: impl IntoIterator<Item = (u8, u8)>) -> SlotTable {
         for (slot, owner) in owners {
-            table.owners[usize::from(slot)] = Some(owner);
+            if let Some(place) = self.owners.get_mut(usize::from(slot)) {
+                *place = Some(owner);
+            }
         }
-        table
+        self
     }
 
     /// Slot and owner, in the order of the slots.
     pub fn owners(&self) -> impl Iterator<Item = (u8, u8)> + '_ {
-        (0..=u8::MAX).zip(self.owners).filter_map(|(slot, owner)| Some((slot, owner?)))
+        (0..=u8::MAX).zip(&self.owners).filter_map(|(slot, owner)| Some((slot, (*owner)?)))
     }
 
     /// How many slots each member owns.
     pub fn counts(&self) -> BTreeMap<u8, usize> {
         let mut counts = BTreeMap::new();
-        for owner in self.owners.into_iter().flatten() {
+        for owner in self.owners.iter().copied().flatten() {
             *counts.entry(owner).or_insert(0) += 1;
         }
         counts
@@ -47,12 +58,12 @@ impl SlotTable {
     }
 }
 
-/// Deals the slots so that each member owns its share of 256 within one slot, taking from members
+/// Deals the slots so that each member owns its share of them within one slot, taking from members
 /// that own too many and giving to those that own too few, and moving no other.
 pub fn deal(previous: &SlotTable, weights: &BTreeMap<u8, u32>) -> SlotTable {
-    let mut table = SlotTable::default();
+    let mut table = SlotTable::of(previous.owners.len());
     let mut wanted: BTreeMap<u8, usize> = BTreeMap::new();
-    for (member, target) in targets(weights) {
+    for (member, target) in targets(weights, previous.owners.len()) {
         let kept = kept(previous, member, target);
         wanted.insert(member, target - kept.len());
         for slot in kept {
@@ -67,12 +78,12 @@ pub fn deal(previous: &SlotTable, weights: &BTreeMap<u8, u32>) -> SlotTable {
 }
 
 /// How many slots each member gets: largest remainders, ties to the lower number.
-fn targets(weights: &BTreeMap<u8, u32>) -> BTreeMap<u8, usize> {
+fn targets(weights: &BTreeMap<u8, u32>, slots: usize) -> BTreeMap<u8, usize> {
     let total: u64 = weights.values().map(|weight| u64::from(*weight)).sum();
     if total == 0 {
         return BTreeMap::new();
     }
-    let exact = |weight: u32| u64::from(weight) * SLOTS as u64;
+    let exact = |weight: u32| u64::from(weight) * slots as u64;
     let mut targets: BTreeMap<u8, usize> = BTreeMap::new();
     let mut remainders = Vec::new();
     for (&member, &weight) in weights {
@@ -80,7 +91,7 @@ fn targets(weights: &BTreeMap<u8, u32>) -> BTreeMap<u8, usize> {
         remainders.push((std::cmp::Reverse(exact(weight) % total), member));
     }
     remainders.sort_unstable();
-    let missing = SLOTS - targets.values().sum::<usize>();
+    let missing = slots - targets.values().sum::<usize>();
     for (_, member) in remainders.into_iter().take(missing) {
         *targets.entry(member).or_insert(0) += 1;
     }

@@ -3,14 +3,19 @@
 use std::fmt::Display;
 
 use crate::kstate::{
-    Bytes, Chain, Declared, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
+    Bytes, Chain, Declared, ElementData, Elements, FieldType, NftTable, Object, Role, Set, SetData,
     SetShape,
 };
-use crate::model::{Family, Name, PolicyId, UplinkId};
+use crate::model::{
+    Family, GroupId, Name, PersistenceMode, PolicyId, PortRange, ServerId, UplinkId, Virtual,
+};
 
 /// Names of chains, sets and maps. All are plain words with a number or a user's name behind.
 pub mod names {
-    use super::{Display, Family, Name, PolicyId, UplinkId};
+    use super::{
+        Display, Family, GroupId, Name, PersistenceMode, PolicyId, PortRange, ServerId, UplinkId,
+        Virtual,
+    };
 
     /// Devices of the uplinks.
     pub const UPLINKS: &str = "uplinks";
@@ -81,9 +86,144 @@ pub mod names {
         format!("own{}", family.digit())
     }
 
+    /// Server → put its number into the connection mark.
+    pub const SERVING: &str = "serving";
+    /// Devices by which hairpin sessions come in and go out.
+    pub const HAIRPIN: &str = "hairpin";
+    /// Every connection that could not be served.
+    pub const REFUSE: &str = "refuse";
+
+    /// Address, protocol and port → the service's chain.
+    pub fn services(family: Family) -> String {
+        format!("services{}", family.digit())
+    }
+
+    /// Address and protocol → a chain: ranges of ports, and ESP.
+    pub fn protocols(family: Family) -> String {
+        format!("protocols{}", family.digit())
+    }
+
+    /// Address → the chain of the service that takes every protocol.
+    pub fn virtuals(family: Family) -> String {
+        format!("virtuals{}", family.digit())
+    }
+
+    /// Slot → server, of all groups.
+    pub fn server_slots(family: Family) -> String {
+        format!("slots{}-servers", family.digit())
+    }
+
+    /// Server keys that keep their bindings.
+    pub fn keepable_servers(family: Family) -> String {
+        format!("keepable{}-servers", family.digit())
+    }
+
+    /// Server keys that take new sessions, of groups with limits.
+    pub fn choosable_servers(family: Family) -> String {
+        format!("choosable{}-servers", family.digit())
+    }
+
+    /// Server key → address and port, of servers with a port of their own.
+    pub fn targets(family: Family) -> String {
+        format!("targets{}", family.digit())
+    }
+
+    /// Server key → address. Counts new sessions.
+    pub fn hosts(family: Family) -> String {
+        format!("hosts{}", family.digit())
+    }
+
+    /// Server key → let it in, if the server has room; of groups with limits.
+    pub fn admit(family: Family) -> String {
+        format!("admit{}", family.digit())
+    }
+
+    /// Picks a server of the group.
+    pub fn group(family: Family, id: GroupId, name: &Name) -> String {
+        format!("group{}-{id}-{name}", family.digit())
+    }
+
+    /// Sends a session to the server that was picked.
+    pub fn serve(family: Family, id: GroupId, name: &Name) -> String {
+        format!("serve{}-{id}-{name}", family.digit())
+    }
+
+    /// Looks for another server when the one that was picked is full.
+    pub fn spill(family: Family, id: GroupId, name: &Name) -> String {
+        format!("spill{}-{id}-{name}", family.digit())
+    }
+
+    /// Lets a session in if the server has room.
+    pub fn limit(family: Family, id: GroupId, server: ServerId) -> String {
+        format!("limit{}-{id}-{server}", family.digit())
+    }
+
+    /// The live connections of a server that has a limit.
+    pub fn live(family: Family, id: GroupId, server: ServerId) -> String {
+        format!("live{}-{id}-{server}", family.digit())
+    }
+
+    /// Puts a server's number into the connection mark.
+    pub fn server(id: ServerId) -> String {
+        format!("server-{id}")
+    }
+
+    /// A service's own chain.
+    pub fn service(
+        family: Family,
+        name: &Name,
+        at: Option<&Virtual>,
+        ports: Option<PortRange>,
+    ) -> String {
+        format!("service{}-{name}{}", family.digit(), place(at, ports))
+    }
+
+    /// ESP of a service.
+    pub fn esp(family: Family, name: &Name, at: Option<&Virtual>) -> String {
+        format!("esp{}-{name}{}", family.digit(), place(at, None))
+    }
+
+    /// Long ranges of ports at one virtual address.
+    pub fn ports(family: Family, at: &Virtual, protocol: u8) -> String {
+        format!("ports{}-{protocol}{}", family.digit(), place(Some(at), None))
+    }
+
+    /// What a service (`ssl`) or group (`sticky`, `vpn`) has learned: client → server.
+    pub fn bound(
+        family: Family,
+        mode: PersistenceMode,
+        owner: &Name,
+        at: &Virtual,
+        ports: Option<PortRange>,
+    ) -> String {
+        let mode = match mode {
+            PersistenceMode::Ssl => "ssl",
+            PersistenceMode::Sticky => "sticky",
+            PersistenceMode::Vpn => "vpn",
+            PersistenceMode::Tcp => "tcp",
+            PersistenceMode::Ip => "ip",
+        };
+        format!("bind{}-{mode}.{owner}{}", family.digit(), place(Some(at), ports))
+    }
+
+    /// A dot stands in no user's name.
+    fn place(at: Option<&Virtual>, ports: Option<PortRange>) -> String {
+        let at = at.map(|at| match at {
+            Virtual::Uplink(name) => format!(".{name}"),
+            Virtual::Address { address, .. } => {
+                format!(".{}", address.to_string().replace(':', "_"))
+            }
+        });
+        let ports = ports.map(|ports| match ports.first == ports.last {
+            true => format!(".{}", ports.first),
+            false => format!(".{}_{}", ports.first, ports.last),
+        });
+        format!("{}{}", at.unwrap_or_default(), ports.unwrap_or_default())
+    }
+
     /// Whether a set of this name says who takes new sessions, or with which address.
     pub fn steers(set: &str) -> bool {
-        ["slots", "keepable", "snat", "own"].iter().any(|kind| set.starts_with(kind))
+        ["slots", "keepable", "choosable", "snat", "own"].iter().any(|kind| set.starts_with(kind))
     }
 
     /// Device → greatest segment.
@@ -115,6 +255,11 @@ impl Builder {
             rules: Vec::new(),
         });
         Rules { chain }
+    }
+
+    /// An object that rules name.
+    pub(super) fn object(&mut self, object: Object) {
+        self.table.objects.insert(object);
     }
 
     /// A set or map. `attributes` follow the type, such as `flags dynamic,timeout;`.

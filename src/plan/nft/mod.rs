@@ -14,6 +14,8 @@ mod matching;
 mod nat;
 mod policies;
 mod prerouting;
+mod servers;
+mod services;
 mod slots;
 
 use crate::kstate::{Declared, NftOp, NftTable, Role, Snapshot};
@@ -25,6 +27,7 @@ pub use bindings::{address_hash, binding_shape};
 pub use build::names;
 pub use elements::{detour_key, detour_shape};
 pub(super) use policies::SOURCE_SEED;
+pub(super) use servers::steer;
 use slots::build_steering;
 pub(super) use slots::{
     SteeringSet, build_keepable, build_slots, slot_counts, slot_map, slot_maps,
@@ -41,6 +44,7 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     add_steering(&mut table, layout, view, seen);
     nat::add_chains(&mut table, layout);
     filter::add_chains(&mut table, layout);
+    services::add_chains(&mut table, layout, view, seen);
     table.finish()
 }
 

@@ -11,6 +11,12 @@ const HOOK: &str = "type nat hook postrouting priority srcnat; policy accept;";
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
     let uplink = layout.site.marks.uplink;
     let mut rules = table.hook("postrouting", HOOK);
+    if !layout.site.services.is_empty() {
+        // The server would answer the client without us.
+        let (server, pair) = (layout.site.marks.server, names::HAIRPIN);
+        let rule = format!("ct mark & {server} != 0 ct status dnat iifname . oifname @{pair} masquerade");
+        rules.rule(rule, "services");
+    }
     rules
         .rule(format!("oifname != @{} accept", names::UPLINKS), "")
         .rule("rt ipsec exists accept", "")

@@ -1,0 +1,435 @@
+//! How servers answer: each is asked as its group says, once for each distinct way to ask. Pure.
+//!
+//! The machine is that of uplinks. A server's silence is always its own: nobody else could ask
+//! "over" it. What follows from several groups that share a server is theirs to decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::engine::Level;
+use super::judge::describe;
+use crate::health::{Action, Board, Figures, Health, Member, Question, Terms};
+use crate::model::{Check, CheckKind, Family, Group, Name, Outcome, Protocol, Server, Service};
+use crate::plan::inbound::{DealtBy, choose};
+use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, Standings};
+
+/// A server that recovered gets a little more of its share so often.
+const RAMP_STEP: Duration = Duration::from_secs(1);
+
+/// A server of a group.
+pub(super) type Seat = (Name, Name);
+
+/// Something to ask a server.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CheckAsk {
+    pub(super) inquiry: u64,
+    pub(super) question: Question,
+    pub(super) way: Way,
+}
+
+/// How a server is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Way {
+    pub(super) server: IpAddr,
+    pub(super) kind: CheckKind,
+    pub(super) port: u16,
+}
+
+/// One server, asked in one way.
+#[derive(Debug)]
+struct Inquiry {
+    way: Way,
+    board: Board,
+    /// Whose health it is.
+    users: BTreeSet<Seat>,
+    due: Option<Instant>,
+}
+
+/// Everything that is known of servers.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    inquiries: BTreeMap<u64, Inquiry>,
+    by_way: BTreeMap<String, u64>,
+    seats: BTreeMap<Seat, (u64, bool)>,
+    due: BTreeSet<(Instant, u64)>,
+    groups: Arc<BTreeMap<Name, Arc<GroupStanding>>>,
+    admin: BTreeMap<Seat, Admin>,
+    /// Since when those that have recovered get more, and after how long they have all.
+    ramps: BTreeMap<Seat, (Instant, Duration)>,
+    stepped: Option<Instant>,
+    last: u64,
+    seed: u64,
+    asks: Vec<CheckAsk>,
+    told: Vec<(Level, String)>,
+}
+
+impl Checks {
+    /// `before`: how servers answered a moment ago, before a restart.
+    pub(super) fn new(layout: &Layout, before: &Standings, seed: u64, now: Instant) -> Checks {
+        let mut checks = Checks { seed, ..Checks::default() };
+        for (group, servers) in before.groups.iter() {
+            for (server, standing) in servers.iter().filter(|(_, s)| s.admin != Admin::Enabled) {
+                checks.admin.insert((group.clone(), server.clone()), standing.admin);
+            }
+        }
+        checks.groups = before.groups.clone();
+        checks.adopt(layout, now);
+        checks
+    }
+
+    /// Another site: servers that are asked as before keep their health.
+    pub(super) fn adopt(&mut self, layout: &Layout, now: Instant) {
+        let before = std::mem::take(&mut self.groups);
+        let mut seats = BTreeMap::new();
+        for inquiry in self.inquiries.values_mut() {
+            inquiry.users.clear();
+        }
+        for group in layout.site.groups.values() {
+            let services: Vec<&Service> =
+                layout.site.services.iter().filter(|one| one.group == group.name).collect();
+            for server in &group.servers {
+                let seat = (group.name.clone(), server.name.clone());
+                let way = way(group, server, &services);
+                let remembered = before.get(&seat.0).and_then(|known| known.get(&seat.1));
+                let unchecked = is_unchecked(&way.kind, &services);
+                let id = self.inquire(way, &group.check, remembered.map(|s| s.health), now);
+                if let Some(inquiry) = self.inquiries.get_mut(&id) {
+                    inquiry.users.insert(seat.clone());
+                }
+                seats.insert(seat, (id, unchecked));
+            }
+        }
+        self.seats = seats;
+        self.admin.retain(|seat, _| self.seats.contains_key(seat));
+        self.ramps.retain(|seat, _| self.seats.contains_key(seat));
+        self.inquiries.retain(|_, inquiry| !inquiry.users.is_empty());
+        self.by_way.retain(|_, id| self.inquiries.contains_key(id));
+        self.due.retain(|(_, id)| self.inquiries.contains_key(id));
+        let mut groups: BTreeMap<Name, GroupStanding> = BTreeMap::new();
+        for seat in self.seats.keys() {
+            let servers = groups.entry(seat.0.clone()).or_default();
+            servers.insert(seat.1.clone(), self.standing(seat, None));
+        }
+        let kept = |(name, standing): (Name, GroupStanding)| match before.get(&name) {
+            Some(was) if **was == standing => (name, was.clone()),
+            _ => (name, Arc::new(standing)),
+        };
+        self.groups = Arc::new(groups.into_iter().map(kept).collect());
+    }
+
+    fn inquire(
+        &mut self,
+        way: Way,
+        check: &Check,
+        remembered: Option<Health>,
+        now: Instant,
+    ) -> u64 {
+        let key = format!("{way:?} {:?} {:?} {:?}", check.pace, check.degraded, check.hold_down);
+        if let Some(id) = self.by_way.get(&key) {
+            return *id;
+        }
+        self.last += 1;
+        let terms = Terms {
+            fall: check.pace.fall,
+            rise: check.pace.rise,
+            degraded: check.degraded,
+            hold_down: check.hold_down,
+        };
+        let member = Member {
+            targets: vec![0],
+            quorum: 1,
+            pace: check.pace,
+            terms,
+            metered: false,
+            remembered: remembered.filter(|health| *health != Health::Unknown),
+        };
+        let seed = self.seed.wrapping_add(self.last.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut board = Board::new(vec![member], BTreeSet::from([0]), seed, now).strict();
+        board.set_fault(0, None, now);
+        let due = board.poll_timeout();
+        self.due.extend(due.map(|due| (due, self.last)));
+        self.inquiries.insert(self.last, Inquiry { way, board, users: BTreeSet::new(), due });
+        self.by_way.insert(key, self.last);
+        self.last
+    }
+
+    /// How all of them answer.
+    pub(super) fn groups(&self) -> Arc<BTreeMap<Name, Arc<GroupStanding>>> {
+        self.groups.clone()
+    }
+
+    /// Loss, round-trip time and jitter of a server.
+    pub(super) fn figures(&self, seat: &Seat) -> Figures {
+        let inquiry = self.seats.get(seat).and_then(|(id, _)| self.inquiries.get(id));
+        inquiry.map(|inquiry| inquiry.board.figures(0)).unwrap_or_default()
+    }
+
+    /// When to call [`Checks::handle_timer`].
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let ramp = self.stepped.map(|stepped| stepped + RAMP_STEP);
+        let check = self.due.first().map(|(due, _)| *due);
+        check.into_iter().chain(ramp.filter(|_| !self.ramps.is_empty())).min()
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timer(&mut self, layout: &Layout, now: Instant) {
+        while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
+            self.due.remove(&(due, id));
+            let Some(inquiry) = self.inquiries.get_mut(&id) else { continue };
+            let actions = inquiry.board.handle_timer(now);
+            self.follow(layout, id, actions, now);
+        }
+        if self.stepped.is_some_and(|stepped| stepped + RAMP_STEP <= now) {
+            self.step_ramps(now);
+        }
+    }
+
+    /// Takes in what came of a question.
+    pub(super) fn handle_outcome(
+        &mut self,
+        layout: &Layout,
+        id: u64,
+        question: Question,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        let Some(inquiry) = self.inquiries.get_mut(&id) else { return };
+        let actions = inquiry.board.handle_outcome(question, outcome, now);
+        self.follow(layout, id, actions, now);
+    }
+
+    /// Somebody wants a server to be so.
+    pub(super) fn order(&mut self, seat: &Seat, admin: Admin) {
+        match admin {
+            Admin::Enabled => drop(self.admin.remove(seat)),
+            other => drop(self.admin.insert(seat.clone(), other)),
+        }
+        self.told.push((Level::Info, format!("server {}/{} is {} by order", seat.0, seat.1, admin.as_str())));
+        self.refresh(seat);
+    }
+
+    /// Slots of servers, as measured.
+    pub(super) fn set_slots(&mut self, group: &Name, slots: &BTreeMap<Name, u16>) {
+        let Some(standing) = self.groups.get(group) else { return };
+        let same = standing.iter().all(|(name, one)| one.slots == slots.get(name).copied());
+        if same {
+            return;
+        }
+        let groups = Arc::make_mut(&mut self.groups);
+        if let Some(standing) = groups.get_mut(group) {
+            for (name, one) in Arc::make_mut(standing).iter_mut() {
+                one.slots = slots.get(name).copied();
+            }
+        }
+    }
+
+    /// What is to be asked and told since the last time.
+    pub(super) fn take(&mut self) -> (Vec<CheckAsk>, Vec<(Level, String)>) {
+        (std::mem::take(&mut self.asks), std::mem::take(&mut self.told))
+    }
+
+    fn follow(&mut self, layout: &Layout, id: u64, actions: Vec<Action>, now: Instant) {
+        let Some(inquiry) = self.inquiries.get_mut(&id) else { return };
+        let due = inquiry.board.poll_timeout();
+        if due != inquiry.due {
+            let before = std::mem::replace(&mut inquiry.due, due);
+            self.due.extend(due.map(|due| (due, id)));
+            if let Some(before) = before {
+                self.due.remove(&(before, id));
+            }
+        } else {
+            self.due.extend(due.map(|due| (due, id)));
+        }
+        let mut changed = false;
+        for action in actions {
+            match action {
+                Action::Ask(question) => {
+                    self.asks.push(CheckAsk { inquiry: id, question, way: inquiry.way.clone() });
+                }
+                Action::Changed(_) => changed = true,
+                Action::TargetDead(_) | Action::TargetBack(_) => {}
+            }
+        }
+        if changed {
+            for seat in inquiry.users.clone() {
+                self.turn(layout, &seat, now);
+            }
+        }
+    }
+
+    /// A server answers otherwise than before.
+    fn turn(&mut self, layout: &Layout, seat: &Seat, now: Instant) {
+        let before = self.known(seat);
+        let health = self.standing(seat, None).health;
+        let others = self.others_usable(seat);
+        if before.health == Health::Down && health > Health::Down && others {
+            let group = layout.site.groups.get(&seat.0);
+            let time = group.map_or(Duration::ZERO, |group| group.slow_start);
+            if !time.is_zero() {
+                self.ramps.insert(seat.clone(), (now, time));
+                self.stepped.get_or_insert(now);
+            }
+        }
+        if health == Health::Down {
+            self.ramps.remove(seat);
+        }
+        self.refresh_at(seat, Some(now));
+        self.waive(layout, seat);
+        self.tell(layout, seat, &before);
+    }
+
+    /// Another server of the group takes new sessions.
+    fn others_usable(&self, seat: &Seat) -> bool {
+        let group = self.groups.get(&seat.0);
+        let mut others = group.into_iter().flat_map(|group| group.iter());
+        others.any(|(name, one)| *name != seat.1 && one.eligible() > Health::Down)
+    }
+
+    /// One that answers, and is held down, need not wait when there is no other.
+    fn waive(&mut self, layout: &Layout, seat: &Seat) {
+        let Some(group) = layout.site.groups.get(&seat.0) else { return };
+        let usable = |server: &Server| {
+            self.known(&(group.name.clone(), server.name.clone())).eligible() > Health::Down
+        };
+        if group.servers.iter().any(usable) {
+            return;
+        }
+        for server in &group.servers {
+            let seat = (group.name.clone(), server.name.clone());
+            let Some((id, _)) = self.seats.get(&seat) else { continue };
+            let waived = self.inquiries.get_mut(id).is_some_and(|one| one.board.waive(0));
+            if waived {
+                self.refresh(&seat);
+            }
+        }
+    }
+
+    fn step_ramps(&mut self, now: Instant) {
+        self.stepped = Some(now);
+        let over = |(since, time): &(Instant, Duration)| now.saturating_duration_since(*since) >= *time;
+        let seats: Vec<Seat> = self.ramps.keys().cloned().collect();
+        self.ramps.retain(|_, ramp| !over(ramp));
+        for seat in seats {
+            self.refresh_at(&seat, Some(now));
+        }
+        if self.ramps.is_empty() {
+            self.stepped = None;
+        }
+    }
+
+    fn known(&self, seat: &Seat) -> ServerStanding {
+        let known = self.groups.get(&seat.0).and_then(|group| group.get(&seat.1));
+        known.cloned().unwrap_or_default()
+    }
+
+    fn refresh(&mut self, seat: &Seat) {
+        self.refresh_at(seat, None);
+    }
+
+    fn refresh_at(&mut self, seat: &Seat, now: Option<Instant>) {
+        let mut standing = self.standing(seat, now);
+        let known = self.known(seat);
+        standing.slots = known.slots;
+        if now.is_none() {
+            standing.ramp = known.ramp;
+        }
+        if standing == known {
+            return;
+        }
+        let groups = Arc::make_mut(&mut self.groups);
+        let group = groups.entry(seat.0.clone()).or_default();
+        Arc::make_mut(group).insert(seat.1.clone(), standing);
+    }
+
+    fn standing(&self, seat: &Seat, now: Option<Instant>) -> ServerStanding {
+        let mut standing = ServerStanding {
+            admin: self.admin.get(seat).copied().unwrap_or_default(),
+            ..ServerStanding::default()
+        };
+        if let Some((id, unchecked)) = self.seats.get(seat)
+            && let Some(inquiry) = self.inquiries.get(id)
+        {
+            standing.health = inquiry.board.health(0);
+            standing.unchecked = *unchecked && standing.health > Health::Unknown;
+            standing.reason = describe(&inquiry.board, 0, true);
+        }
+        if let (Some((since, time)), Some(now)) = (self.ramps.get(seat), now) {
+            let part = now.saturating_duration_since(*since).as_secs_f64() / time.as_secs_f64();
+            let least = f64::from(ServerStanding::WHOLE) * 0.05;
+            standing.ramp = (part * f64::from(ServerStanding::WHOLE)).max(least) as u16;
+            standing.ramp = standing.ramp.min(ServerStanding::WHOLE);
+        }
+        standing
+    }
+
+    fn tell(&mut self, layout: &Layout, seat: &Seat, before: &ServerStanding) {
+        let now = self.known(seat);
+        if now.shown() == before.shown() {
+            return;
+        }
+        let (group, server) = seat;
+        let mut line = format!("server {group}/{server} is {} (was {})", now.shown(), before.shown());
+        if !now.reason.is_empty() {
+            line += &format!(": {}", now.reason);
+        }
+        let figures = self.figures(seat);
+        if let Some(loss) = figures.loss {
+            line += &format!("; loss {:.0} %", loss * 100.0);
+        }
+        if let Some(rtt) = figures.rtt {
+            line += &format!(", rtt {:.1} ms", rtt.as_secs_f64() * 1000.0);
+        }
+        line += &self.tell_takers(layout, group);
+        let level = if now.health > Health::Down { Level::Info } else { Level::Warning };
+        self.told.push((level, line));
+    }
+
+    fn tell_takers(&self, layout: &Layout, name: &Name) -> String {
+        let Some(group) = layout.group(name) else { return String::new() };
+        let standings = Standings { groups: self.groups.clone(), ..Standings::default() };
+        let dealt_by = group.tables().first().copied().unwrap_or(DealtBy::Turn);
+        let mut takers = BTreeSet::new();
+        for family in Family::BOTH {
+            let owners = choose(&group, &standings, family, dealt_by).selection.owners;
+            let chosen = group.servers(family).filter(|(_, id)| owners.contains_key(&id.0));
+            takers.extend(chosen.map(|(server, _)| server.name.as_str()));
+        }
+        let takers: Vec<&str> = takers.into_iter().collect();
+        match takers.as_slice() {
+            [] => format!("; new sessions of {name} are refused"),
+            takers => format!("; new sessions of {name} go to {}", takers.join(", ")),
+        }
+    }
+}
+
+/// How a server is asked, with what the profile leaves out.
+fn way(group: &Group, server: &Server, services: &[&Service]) -> Way {
+    let takes = |service: &&&Service, protocol| service.protocols.contains(&protocol);
+    let port_of = |protocol: Protocol| {
+        let service = services.iter().find(|one| takes(one, protocol))?;
+        service.ports.first().map(|range| range.first)
+    };
+    let over_udp = matches!(group.check.kind, Some(CheckKind::Dns { .. } | CheckKind::Udp { .. }));
+    let first = if over_udp { Protocol::UDP } else { Protocol::TCP };
+    let second = if over_udp { Protocol::TCP } else { Protocol::UDP };
+    let port = server.port.or_else(|| port_of(first)).or_else(|| port_of(second));
+    let tcp = services.iter().any(|one| takes(&one, Protocol::TCP))
+        || services.is_empty() && server.port.is_some();
+    let usual = || if tcp { CheckKind::Tcp { port: None } } else { CheckKind::Icmp };
+    let kind = group.check.kind.clone().unwrap_or_else(usual);
+    let well_known = match &kind {
+        CheckKind::Dns { .. } => Some(53),
+        CheckKind::Http { tls: false, .. } => Some(80),
+        CheckKind::Http { tls: true, .. } | CheckKind::Tls { .. } => Some(443),
+        CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => None,
+    };
+    Way { server: server.address, kind, port: port.or(well_known).unwrap_or(0) }
+}
+
+/// Whether an answer says nothing of what the server is there for.
+fn is_unchecked(kind: &CheckKind, services: &[&Service]) -> bool {
+    let tcp = services.iter().any(|service| service.protocols.contains(&Protocol::TCP));
+    *kind == CheckKind::Icmp && !tcp && !services.is_empty()
+}

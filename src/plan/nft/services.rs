@@ -1,0 +1,449 @@
+//! Services: a new session to a virtual address finds its server.
+//!
+//! Only the first packet of a session comes here (nat hooks). It is looked up by address, protocol
+//! and port, then by address and protocol, then by address; a chain for each entrance looks for a
+//! binding, the group's chain picks a slot, and the packet mark holds the server's number meanwhile.
+//! It then goes into the connection mark, and with the group's bits beside it tells the target.
+//!
+//! A session that finds no server is refused here, where no entry of it is kept: the same client
+//! port works as soon as there is one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::build::{
+    Builder, Rules, address_type, at_most, map_of, mark_bytes, names, set_of, verdicts_of,
+};
+use super::elements::address_bytes;
+use super::matching::{anonymous_set, nets_of, word};
+use super::servers::{self, room_for};
+use crate::kstate::{
+    Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict, concatenate,
+    ifname_bytes,
+};
+use crate::model::{Family, PersistenceMode, PortRange, Protocol};
+use crate::plan::inbound::{Bound, DealtBy, Directory, ESP, Entrance, Keyed, Numbered};
+use crate::plan::view::{Layout, View};
+
+/// Fixed, so that the same client gets the same server after a reboot.
+const CLIENT_SEED: u32 = 0x686f_6d67;
+/// For the keys of connections that are counted.
+pub(in crate::plan) const COUNTED_SEEDS: [u32; 2] = [0x686f_6d68, 0x686f_6d69];
+/// How many bindings one map can learn.
+const MOST_BINDINGS: u32 = 65_536;
+
+pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen: &Snapshot) {
+    if layout.site.services.is_empty() {
+        return;
+    }
+    let directory = Directory::new(layout, view);
+    add_dispatch(table);
+    add_refusal(table);
+    add_serving(table, layout);
+    add_hairpin(table, layout, seen);
+    for family in Family::BOTH {
+        add_claims(table, family, &directory);
+        servers::add_sets(table, layout, family);
+        let observed = seen.ours.nft.as_ref();
+        let current = |name: &str| Some(&observed?.sets.get(name)?.elements);
+        servers::add_steering(table, layout, &view.standings, family, current);
+        for group in layout.groups().filter(|group| group.serves(family)) {
+            add_group(table, layout, &group, family);
+        }
+        for entrance in directory.entrances(family).iter().filter(|entrance| !entrance.direct) {
+            add_entrance(table, layout, entrance);
+        }
+    }
+}
+
+/// From outside and inside, and from the router itself.
+fn add_dispatch(table: &mut Builder) {
+    for (chain, hook) in [
+        ("dispatch", "type nat hook prerouting priority dstnat; policy accept;"),
+        ("dispatch-own", "type nat hook output priority -100; policy accept;"),
+    ] {
+        let mut rules = table.hook(chain, hook);
+        for family in Family::BOTH {
+            let daddr = format!("{} daddr", word(family));
+            let (exact, protocols) = (names::services(family), names::protocols(family));
+            rules
+                .rule(format!("{daddr} . meta l4proto . th dport vmap @{exact}"), "services")
+                .rule(format!("{daddr} . meta l4proto vmap @{protocols}"), "services")
+                .rule(format!("{daddr} vmap @{}", names::virtuals(family)), "services");
+        }
+    }
+}
+
+fn add_refusal(table: &mut Builder) {
+    table
+        .chain(names::REFUSE)
+        .rule("meta l4proto tcp reject with tcp reset", "services")
+        .rule("reject with icmpx port-unreachable", "services");
+}
+
+/// One chain for each number that a server has, whatever its group.
+fn add_serving(table: &mut Builder, layout: &Layout) {
+    let mask = layout.site.marks.server;
+    let mut elements = Elements::new();
+    for id in servers::serving(layout) {
+        let (chain, mark) = (names::server(id), mask.place(u32::from(id.0)));
+        table
+            .chain(chain.clone())
+            .rule(format!("ct mark set ct mark & {:#x} | {mark} meta mark set 0", !mask.0), "groups");
+        elements.insert(mark_bytes(mark.0), ElementData::Verdict(Verdict::Jump(chain)));
+    }
+    let shape = verdicts_of(&[FieldType::Mark]);
+    table.set(names::SERVING, Role::Fixed, shape, &at_most(512), elements);
+}
+
+/// Inside devices that a session may come in and go out by: its server would answer it directly.
+fn add_hairpin(table: &mut Builder, layout: &Layout, seen: &Snapshot) {
+    let uplink = |device: &_| layout.site.uplinks.iter().any(|one| &one.interface == device);
+    let inside = seen.facts.links.iter().filter(|(name, link)| !link.loopback && !uplink(name));
+    let pair = |device| concatenate(&[ifname_bytes(device), ifname_bytes(device)]);
+    let elements = inside.map(|(name, _)| (pair(name), ElementData::Nothing)).collect();
+    let shape = set_of(&[FieldType::IfName, FieldType::IfName]);
+    table.set(names::HAIRPIN, Role::Fixed, shape, "", elements);
+}
+
+/// What leads to which chain.
+fn add_claims(table: &mut Builder, family: Family, directory: &Directory<'_>) {
+    let entrances = directory.entrances(family);
+    let keyed = directory.keyed(family);
+    let goto = |number: &usize| {
+        let chain = entrances.get(*number).map_or_else(String::new, |one| one.chain.clone());
+        ElementData::Verdict(Verdict::Goto(chain))
+    };
+    let exact = keyed.exact.iter().map(|((address, protocol, port), number)| {
+        let port = Bytes::from_slice(&port.to_be_bytes());
+        (concatenate(&[address_bytes(*address), Bytes::from_slice(&[*protocol]), port]), goto(number))
+    });
+    let exact: Elements = exact.collect();
+    let mut protocols = add_ranges(table, family, entrances, keyed);
+    for (address, number) in &keyed.esp {
+        let Some(entrance) = entrances.get(*number) else { continue };
+        let chain = names::esp(family, &entrance.service.name, entrance.at);
+        protocols.insert(by_protocol(*address, ESP), ElementData::Verdict(Verdict::Goto(chain)));
+    }
+    let whole = keyed.whole.iter().map(|(address, number)| (address_bytes(*address), goto(number)));
+    let address = address_type(family);
+    for (name, key, elements) in [
+        (names::services(family), vec![address, FieldType::Protocol, FieldType::Port], exact),
+        (names::protocols(family), vec![address, FieldType::Protocol], protocols),
+        (names::virtuals(family), vec![address], whole.collect()),
+    ] {
+        table.set(name, Role::Fixed, verdicts_of(&key), &room_for(elements.len()), elements);
+    }
+}
+
+fn by_protocol(address: IpAddr, protocol: u8) -> Bytes {
+    concatenate(&[address_bytes(address), Bytes::from_slice(&[protocol])])
+}
+
+/// Long ranges: one chain for those that an address and protocol have together.
+fn add_ranges(
+    table: &mut Builder,
+    family: Family,
+    entrances: &[Entrance<'_>],
+    keyed: &Keyed,
+) -> Elements {
+    let mut chains: BTreeMap<Vec<(PortRange, usize)>, String> = BTreeMap::new();
+    let mut elements = Elements::new();
+    for ((address, protocol), ranges) in &keyed.ranges {
+        let known = chains.len() + 1;
+        let chain = chains
+            .entry(ranges.clone())
+            .or_insert_with(|| format!("ports{}-{protocol}-{known}", family.digit()));
+        let verdict = Verdict::Jump(chain.clone());
+        elements.insert(by_protocol(*address, *protocol), ElementData::Verdict(verdict));
+    }
+    for (ranges, chain) in chains {
+        let mut rules = table.chain(chain);
+        for (range, number) in ranges {
+            let Some(entrance) = entrances.get(number) else { continue };
+            let origin = format!("services.{}.ports", entrance.service.name);
+            let (first, last) = (range.first, range.last);
+            rules.rule(format!("th dport {first}-{last} goto {}", entrance.chain), &origin);
+        }
+    }
+    elements
+}
+
+/// How a slot is found.
+fn slot_of(layout: &Layout, group: &Numbered<'_>, dealt_by: DealtBy, key: &str) -> String {
+    let (count, first) = (layout.slots_each(), group.first_slot(dealt_by));
+    match dealt_by {
+        DealtBy::Turn => format!("numgen inc mod {count} offset {first}"),
+        DealtBy::Hash => format!("jhash {key} mod {count} seed {CLIENT_SEED:#x} offset {first}"),
+    }
+}
+
+fn pick(layout: &Layout, group: &Numbered<'_>, family: Family, key: Option<&str>) -> String {
+    let saddr = format!("{} saddr", word(family));
+    let dealt_by = match key.is_some() || group.hashes() {
+        true => DealtBy::Hash,
+        false => DealtBy::Turn,
+    };
+    let slot = slot_of(layout, group, dealt_by, key.unwrap_or(&saddr));
+    format!("meta mark set {slot} map @{}", names::server_slots(family))
+}
+
+/// The key of a server whose number stands in a mark.
+fn key_of(layout: &Layout, group: &Numbered<'_>, mark: &str) -> String {
+    format!("{mark} & {} | {}", layout.site.marks.server, group.bits())
+}
+
+fn add_group(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family: Family) {
+    let name = &group.group.name;
+    let origin = format!("groups.{name}");
+    let serve = names::serve(family, group.id, name);
+    table
+        .chain(names::group(family, group.id, name))
+        .rule(format!("{} goto {serve}", pick(layout, group, family, None)), &origin)
+        .rule(format!("goto {}", names::REFUSE), &origin);
+    let mut rules = table.chain(serve);
+    let number = layout.site.marks.server;
+    if group.is_limited() {
+        let spill = names::spill(family, group.id, name);
+        let admit = names::admit(family);
+        rules
+            .rule(format!("{} vmap @{admit}", key_of(layout, group, "meta mark")), &origin)
+            .rule(format!("ct mark & {number} == 0 jump {spill}"), &origin);
+    } else {
+        rules.rule(format!("meta mark vmap @{}", names::SERVING), &origin);
+    }
+    add_target(&mut rules, layout, group, family);
+    if group.is_limited() {
+        add_limits(table, layout, group, family);
+    }
+}
+
+/// To the server whose number the connection mark holds.
+fn add_target(rules: &mut Rules<'_>, layout: &Layout, group: &Numbered<'_>, family: Family) {
+    let origin = format!("groups.{}", group.group.name);
+    let key = key_of(layout, group, "ct mark");
+    let dnat = format!("dnat {} to {key}", word(family));
+    if group.servers(family).any(|(server, _)| server.port.is_some()) {
+        let targets = names::targets(family);
+        rules.rule(format!("meta l4proto {{ tcp, udp }} {dnat} map @{targets}"), &origin);
+    }
+    rules
+        .rule(format!("{dnat} map @{}", names::hosts(family)), &origin)
+        .rule(format!("goto {}", names::REFUSE), &origin);
+}
+
+/// The key of a connection that is counted: four parts, or for IPv6 two hashes of them.
+fn counted_key(family: Family) -> String {
+    let parts = "saddr . th sport . DADDR . th dport";
+    match family {
+        Family::V4 => format!("ip {}", parts.replace("DADDR", "ip daddr")),
+        Family::V6 => {
+            let parts = format!("ip6 {}", parts.replace("DADDR", "ip6 daddr"));
+            let hash = |seed: u32| format!("jhash {parts} mod {} seed {seed:#x}", u32::MAX);
+            COUNTED_SEEDS.map(hash).join(" . ")
+        }
+    }
+}
+
+/// The shape of the sets of counted connections.
+pub(in crate::plan) fn counted_shape(family: Family) -> SetShape {
+    use FieldType::{Hash, Ipv4, Port};
+    set_of(match family {
+        Family::V4 => &[Ipv4, Port, Ipv4, Port],
+        Family::V6 => &[Hash, Hash],
+    })
+}
+
+/// A server with a limit has a set with room for just so many connections. The kernel takes those
+/// out that are closed (`ct count`), once a second; homing does so at once.
+fn add_limits(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family: Family) {
+    let mask = layout.site.marks.server;
+    let mut spilling: Vec<(String, String)> = Vec::new();
+    for (server, id) in group.servers(family) {
+        let origin = format!("groups.{}.servers.{}", group.group.name, server.name);
+        let way_in = match server.max_connections {
+            None => names::server(id),
+            Some(most) => {
+                let (live, limit) =
+                    (names::live(family, group.id, id), names::limit(family, group.id, id));
+                let attributes = format!("size {most}; flags dynamic;");
+                let shape = counted_shape(family);
+                table.set(live.clone(), Role::Learned, shape, &attributes, Elements::new());
+                let add = format!("add @{live} {{ {} ct count 65535 }}", counted_key(family));
+                table
+                    .chain(limit.clone())
+                    .rule(format!("{add} goto {}", names::server(id)), &origin);
+                limit
+            }
+        };
+        let mark = mask.place(u32::from(id.0));
+        let key = key_of(layout, group, "meta mark");
+        let chosen = names::choosable_servers(family);
+        spilling.push((
+            format!("meta mark set {mark} {key} @{chosen} jump {way_in}"),
+            origin,
+        ));
+    }
+    let mut rules = table.chain(names::spill(family, group.id, &group.group.name));
+    for (rule, origin) in spilling {
+        rules.rule(rule, &origin).rule(format!("ct mark & {mask} != 0 return"), &origin);
+    }
+}
+
+/// The client as a binding knows it.
+fn client(family: Family, mask: u8) -> String {
+    let saddr = format!("{} saddr", word(family));
+    if mask == family.host_bits() {
+        return saddr;
+    }
+    let mask = match family {
+        Family::V4 => {
+            let bits = u32::MAX.checked_shl(32 - u32::from(mask)).unwrap_or(0);
+            IpAddr::from(bits.to_be_bytes())
+        }
+        Family::V6 => {
+            let bits = u128::MAX.checked_shl(128 - u32::from(mask)).unwrap_or(0);
+            IpAddr::from(bits.to_be_bytes())
+        }
+    };
+    format!("{saddr} & {mask}")
+}
+
+fn add_entrance(table: &mut Builder, layout: &Layout, entrance: &Entrance<'_>) {
+    let service = entrance.service;
+    let Some(group) = layout.group(&service.group) else { return };
+    if let Some(bound) = &entrance.bound {
+        let attributes = format!("size {MOST_BINDINGS}; flags dynamic,timeout;");
+        let shape = map_of(&[address_type(entrance.family)], FieldType::Mark);
+        table.set(bound.map.clone(), Role::Learned, shape, &attributes, Elements::new());
+    }
+    let family = entrance.family;
+    if let Some(seconds) = udp_seconds(entrance) {
+        table.object(Object::UdpTimeout { family, seconds });
+    }
+    if let Some(helper) = service.helper {
+        table.object(Object::Helper(helper));
+    }
+    let mut rules = table.chain(entrance.chain.clone());
+    add_conditions(&mut rules, entrance);
+    let origin = format!("services.{}", service.name);
+    match (&entrance.bound, service.persistence.mode) {
+        (Some(bound), _) => add_binding(&mut rules, layout, &group, entrance, bound),
+        (None, PersistenceMode::Ip) => {
+            let serve = names::serve(family, group.id, &service.group);
+            let key = format!("{} . {} daddr", client(family, mask_of(entrance)), word(family));
+            let pick = pick(layout, &group, family, Some(&key));
+            rules
+                .rule(format!("{pick} goto {serve}"), &origin)
+                .rule(format!("goto {}", names::REFUSE), &origin);
+        }
+        (None, _) => {
+            let chain = names::group(family, group.id, &service.group);
+            rules.rule(format!("goto {chain}"), &origin);
+        }
+    }
+    if let (Some(bound), PersistenceMode::Vpn) = (&entrance.bound, service.persistence.mode) {
+        let mut rules = table.chain(names::esp(family, &service.name, entrance.at));
+        add_conditions(&mut rules, entrance);
+        add_esp(&mut rules, layout, &group, entrance, bound);
+    }
+}
+
+fn mask_of(entrance: &Entrance<'_>) -> u8 {
+    let persistence = &entrance.service.persistence;
+    match entrance.family {
+        Family::V4 => persistence.client_mask,
+        Family::V6 => persistence.client_mask6,
+    }
+}
+
+/// Who may connect, and how the kernel is to look at the session.
+fn add_conditions(rules: &mut Rules<'_>, entrance: &Entrance<'_>) {
+    let (service, family) = (entrance.service, entrance.family);
+    let origin = format!("services.{}", service.name);
+    if !service.allow.is_empty() {
+        let origin = format!("{origin}.allow");
+        let nets = nets_of(service.allow.iter(), family);
+        match nets.as_slice() {
+            [] => drop(rules.rule("drop", &origin)),
+            nets if nets.iter().any(|net| net.prefix_len() == 0) => {}
+            nets => {
+                let set = anonymous_set(nets);
+                rules.rule(format!("{} saddr != {set} drop", word(family)), &origin);
+            }
+        }
+    }
+    if let Some(seconds) = udp_seconds(entrance) {
+        let object = Object::UdpTimeout { family, seconds };
+        let rule = format!("meta l4proto udp ct timeout set \"{object}\"");
+        rules.rule(rule, &format!("{origin}.persistence"));
+    }
+    if let Some(helper) = service.helper {
+        let rule = format!("meta l4proto {} ct helper set \"{}\"", helper.transport(), helper.as_str());
+        rules.rule(rule, &format!("{origin}.helper"));
+    }
+}
+
+/// How long an idle UDP session of a service lasts, where that is the persistence.
+fn udp_seconds(entrance: &Entrance<'_>) -> Option<u64> {
+    let service = entrance.service;
+    let tcp = service.persistence.mode == PersistenceMode::Tcp;
+    let udp = service.protocols.contains(&Protocol::UDP);
+    service.persistence.timeout.filter(|_| tcp && udp).map(|time| time.as_secs().max(1))
+}
+
+/// A client that is bound to a server that keeps its clients goes there. Any other binding is
+/// forgotten, and a new one learned; one that cannot be learned, because the map is full, keeps
+/// nobody out.
+fn add_binding(
+    rules: &mut Rules<'_>,
+    layout: &Layout,
+    group: &Numbered<'_>,
+    entrance: &Entrance<'_>,
+    bound: &Bound,
+) {
+    let family = entrance.family;
+    let origin = format!("services.{}.persistence", entrance.service.name);
+    let (client, map) = (client(family, bound.mask), &bound.map);
+    let serve = names::serve(family, group.id, &group.group.name);
+    let find = format!("meta mark set {client} map @{map}");
+    let renew = format!(
+        "update @{map} {{ {client} timeout {}ms : meta mark }}",
+        bound.timeout.as_millis()
+    );
+    let pick = pick(layout, group, family, None);
+    rules
+        .rule(format!("{find} {} {renew} goto {serve}", kept(layout, group, family)), &origin)
+        .rule(format!("{find} delete @{map} {{ {client} : meta mark }}"), &origin)
+        .rule(format!("{pick} {renew} {find} goto {serve}"), &origin)
+        .rule(format!("{pick} goto {serve}"), &origin)
+        .rule(format!("goto {}", names::REFUSE), &origin);
+}
+
+/// ESP goes where the key exchange went; without one, where a hash says, and learns nothing.
+fn add_esp(
+    rules: &mut Rules<'_>,
+    layout: &Layout,
+    group: &Numbered<'_>,
+    entrance: &Entrance<'_>,
+    bound: &Bound,
+) {
+    let family = entrance.family;
+    let origin = format!("services.{}.persistence", entrance.service.name);
+    let (client, map) = (client(family, bound.mask), &bound.map);
+    let serve = names::serve(family, group.id, &group.group.name);
+    let renew = format!(
+        "update @{map} {{ {client} timeout {}ms : meta mark }}",
+        bound.timeout.as_millis()
+    );
+    let kept = kept(layout, group, family);
+    let key = format!("{client} . {} daddr", word(family));
+    rules
+        .rule(format!("meta mark set {client} map @{map} {kept} {renew} goto {serve}"), &origin)
+        .rule(format!("{} goto {serve}", pick(layout, group, family, Some(&key))), &origin)
+        .rule(format!("goto {}", names::REFUSE), &origin);
+}
+
+fn kept(layout: &Layout, group: &Numbered<'_>, family: Family) -> String {
+    format!("{} @{}", key_of(layout, group, "meta mark"), names::keepable_servers(family))
+}
