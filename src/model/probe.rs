@@ -272,8 +272,22 @@ pub enum CheckKind {
         /// Another port than the service's.
         port: Option<u16>,
         /// What is sent.
-        send: String,
+        send: Vec<u8>,
         /// What the answer must contain; `None` is any answer.
-        expect: Option<String>,
+        expect: Option<Vec<u8>>,
     },
+}
+
+impl CheckKind {
+    /// The port that it asks for itself; `None` is that of the service (and for ICMP nothing).
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            CheckKind::Icmp => None,
+            CheckKind::Tcp { port }
+            | CheckKind::Tls { port, .. }
+            | CheckKind::Http { port, .. }
+            | CheckKind::Dns { port, .. }
+            | CheckKind::Udp { port, .. } => *port,
+        }
+    }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::{Path, since};
 
 /// Connects, and hangs up at once: by a reset, so that nothing stays behind on either side.
-pub(super) async fn ask(to: SocketAddr, path: &Path) -> Result<Duration, String> {
+pub(super) async fn ask(to: SocketAddr, path: Option<&Path>) -> Result<Duration, String> {
     let started = Instant::now();
     let stream = connect(to, path).await?;
     let rtt = since(started);
@@ -19,26 +19,33 @@ pub(super) async fn ask(to: SocketAddr, path: &Path) -> Result<Duration, String>
     Ok(rtt)
 }
 
-/// A connection by this path.
-pub(super) async fn connect(to: SocketAddr, path: &Path) -> Result<TcpStream, String> {
+/// A connection by this path, or by what routes say.
+pub(super) async fn connect(to: SocketAddr, path: Option<&Path>) -> Result<TcpStream, String> {
     let socket = bound(Type::STREAM, Protocol::TCP, to, path)?;
     let socket = TcpSocket::from_std_stream(socket.into());
     socket.connect(to).await.map_err(|error| plain(&error))
 }
 
-/// A datagram socket that hears one partner alone, by this path.
-pub(super) async fn datagrams(to: SocketAddr, path: &Path) -> Result<UdpSocket, String> {
+/// A datagram socket that hears one partner alone, by this path, or by what routes say.
+pub(super) async fn datagrams(to: SocketAddr, path: Option<&Path>) -> Result<UdpSocket, String> {
     let socket = bound(Type::DGRAM, Protocol::UDP, to, path)?;
     let socket = UdpSocket::from_std(socket.into()).map_err(|error| plain(&error))?;
     socket.connect(to).await.map_err(|error| plain(&error))?;
     Ok(socket)
 }
 
-fn bound(kind: Type, protocol: Protocol, to: SocketAddr, path: &Path) -> Result<Socket, String> {
+fn bound(
+    kind: Type,
+    protocol: Protocol,
+    to: SocketAddr,
+    path: Option<&Path>,
+) -> Result<Socket, String> {
     let open = || {
         let socket = Socket::new(Domain::for_address(to), kind.nonblocking(), Some(protocol))?;
-        socket.bind_device(Some(path.device.as_str().as_bytes()))?;
-        socket.bind(&SocketAddr::new(path.source, 0).into())?;
+        if let Some(path) = path {
+            socket.bind_device(Some(path.device.as_str().as_bytes()))?;
+            socket.bind(&SocketAddr::new(path.source, 0).into())?;
+        }
         Ok(socket)
     };
     open().map_err(|error: std::io::Error| format!("cannot ask: {}", plain(&error)))

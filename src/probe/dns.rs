@@ -1,7 +1,7 @@
 //! DNS: one question for the IPv4 addresses of a name; an answer without error is good.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,16 +9,22 @@ use tokio::time::Instant;
 use super::connect::{datagrams, plain};
 use super::{Path, since};
 
-const PORT: u16 = 53;
+/// Where resolvers listen.
+pub(super) const PORT: u16 = 53;
 const HEADER: usize = 12;
 /// "This is a question, and you may ask others for me."
 const RECURSION_DESIRED: u16 = 0x0100;
 const RESPONSE: u16 = 0x8000;
 const CODE: u16 = 0x000f;
 
-pub(super) async fn ask(server: IpAddr, name: &str, path: &Path) -> Result<Duration, String> {
+/// Asks, and waits for an answer to this very question.
+pub(super) async fn ask(
+    server: SocketAddr,
+    name: &str,
+    path: Option<&Path>,
+) -> Result<Duration, String> {
     let started = Instant::now();
-    let socket = datagrams(SocketAddr::new(server, PORT), path).await?;
+    let socket = datagrams(server, path).await?;
     let question = question(RandomState::new().hash_one(name) as u16, name);
     socket.send(&question).await.map_err(|error| plain(&error))?;
     let mut answer = [0; 4096];

@@ -1,8 +1,10 @@
-//! Asking one target over one uplink: by its device and from its address, whatever routes say.
+//! Asking one target over one uplink, by its device and from its address, whatever routes say; and
+//! asking one server of the site, by what they say.
 //!
 //! A probe leaves by the uplink that it is about, also when that is drained or dead, because its
 //! socket is bound to the device and homing's rules send what is bound there through that uplink's
-//! table.
+//! table. A check is bound to nothing: it takes the way that the router's own traffic to the server
+//! takes.
 
 mod connect;
 mod dns;
@@ -11,18 +13,25 @@ pub(crate) mod hostile;
 mod http;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_servers;
+mod tls;
+mod udp;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Family, Host, IfName, Outcome, Target};
+use crate::model::{CheckKind, Family, Host, IfName, Outcome, Target};
 
 use self::echo::Echo;
-use self::http::Tls;
+use self::tls::Tls;
 
 /// The way that questions over one uplink take.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +51,8 @@ pub struct Path {
 pub struct Prober {
     /// One socket for each path, as long as it is the path.
     echoes: BTreeMap<Path, Echo>,
+    /// For all servers of a family.
+    server_echoes: BTreeMap<Family, Echo>,
     tls: Tls,
 }
 
@@ -71,7 +82,7 @@ impl Prober {
             Target::Icmp(address) => self.echo(*address, path, timeout),
             Target::Tcp(address) => {
                 let (address, path) = (*address, path.clone());
-                within(timeout, async move { connect::ask(address, &path).await })
+                within(timeout, async move { connect::ask(address, Some(&path)).await })
             }
             Target::Http { url, expect } => {
                 let address = match &url.host {
@@ -80,13 +91,48 @@ impl Prober {
                 };
                 let Some(address) = address else { return wrong("its name is not resolved") };
                 let to = SocketAddr::new(address, url.port);
-                let tls = if url.tls { self.tls.settings() } else { Ok(None) };
-                let (url, expect, path) = (url.clone(), expect.clone(), path.clone());
-                within(timeout, async move { http::ask(to, &url, &expect, &path, tls?).await })
+                let tls = url.tls.then(|| self.tls.with_targets()).transpose();
+                let (question, path) = (http::Question::target(to, url, expect), path.clone());
+                within(timeout, async move { http::ask(&question, Some(&path), tls?).await })
             }
             Target::Dns { server, query } => {
-                let (server, query, path) = (*server, query.clone(), path.clone());
-                within(timeout, async move { dns::ask(server, &query, &path).await })
+                let server = SocketAddr::new(*server, dns::PORT);
+                let (query, path) = (query.clone(), path.clone());
+                within(timeout, async move { dns::ask(server, &query, Some(&path)).await })
+            }
+        }
+    }
+
+    /// Asks one server, at `port` if the check has no port of its own. The answer comes within the
+    /// timeout. Must be called within a tokio runtime.
+    pub fn check(
+        &mut self,
+        server: IpAddr,
+        kind: &CheckKind,
+        port: u16,
+        timeout: Duration,
+    ) -> Asking {
+        let to = SocketAddr::new(server, kind.port().unwrap_or(port));
+        match kind {
+            CheckKind::Icmp => self.server_echo(server, timeout),
+            CheckKind::Tcp { .. } => within(timeout, async move { connect::ask(to, None).await }),
+            CheckKind::Tls { host, .. } => {
+                let tls = self.tls.with_servers();
+                let name = host.clone().unwrap_or_else(|| server.to_string());
+                within(timeout, async move { tls::ask(to, name, tls?).await })
+            }
+            CheckKind::Http { tls, path, expect, .. } => {
+                let question = http::Question::server(to, *tls, path, expect);
+                let tls = tls.then(|| self.tls.with_servers()).transpose();
+                within(timeout, async move { http::ask(&question, None, tls?).await })
+            }
+            CheckKind::Dns { query, .. } => {
+                let query = query.clone();
+                within(timeout, async move { dns::ask(to, &query, None).await })
+            }
+            CheckKind::Udp { send, expect, .. } => {
+                let (send, expect) = (send.clone(), expect.clone());
+                within(timeout, async move { udp::ask(to, &send, expect.as_deref()).await })
             }
         }
     }
@@ -95,16 +141,37 @@ impl Prober {
         if Family::of(to) != Family::of(path.source) {
             return wrong("it is of the other family");
         }
-        if !self.echoes.contains_key(path) {
-            match Echo::open(path) {
-                Ok(echo) => drop(self.echoes.insert(path.clone(), echo)),
-                Err(error) => return wrong(&format!("cannot ask: {}", connect::plain(&error))),
-            }
+        let open = || Echo::open(path);
+        echo_by(self.echoes.entry(path.clone()), open, to, timeout)
+    }
+
+    fn server_echo(&mut self, to: IpAddr, timeout: Duration) -> Asking {
+        let family = Family::of(to);
+        let open = || Echo::unbound(family);
+        echo_by(self.server_echoes.entry(family), open, to, timeout)
+    }
+}
+
+/// Asks by the socket of this place; one that is missing or broken is opened.
+fn echo_by<K: Ord>(
+    place: Entry<'_, K, Echo>,
+    open: impl FnOnce() -> io::Result<Echo>,
+    to: IpAddr,
+    timeout: Duration,
+) -> Asking {
+    let echo = match place {
+        Entry::Occupied(there) if !there.get().broken.load(Ordering::Relaxed) => {
+            Ok(there.into_mut())
         }
-        match self.echoes.get_mut(path) {
-            Some(echo) => Box::pin(echo.ask(to, timeout)),
-            None => wrong("cannot ask"),
-        }
+        Entry::Occupied(mut there) => open().map(|echo| {
+            there.insert(echo);
+            there.into_mut()
+        }),
+        Entry::Vacant(place) => open().map(|echo| place.insert(echo)),
+    };
+    match echo {
+        Ok(echo) => Box::pin(echo.ask(to, timeout)),
+        Err(error) => wrong(&format!("cannot ask: {}", connect::plain(&error))),
     }
 }
 

@@ -23,7 +23,9 @@ fn path(source: IpAddr) -> Path {
 }
 
 /// Plays in a namespace and runtime of its own, once for each family.
-fn play<F: Future<Output = ()>>(scene: impl Fn(IpAddr) -> F + Send + Sync + Copy + 'static) {
+pub(super) fn play<F: Future<Output = ()>>(
+    scene: impl Fn(IpAddr) -> F + Send + Sync + Copy + 'static,
+) {
     for address in LOOPBACK {
         stage(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -40,7 +42,7 @@ fn is_reply(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Reply(rtt) if *rtt < Duration::from_millis(500))
 }
 
-fn wrong(outcome: Outcome) -> String {
+pub(super) fn wrong(outcome: Outcome) -> String {
     match outcome {
         Outcome::Wrong(why) => why,
         other => panic!("{other:?}"),
@@ -120,7 +122,7 @@ fn a_resolver_must_answer_without_error() {
 }
 
 /// Reads a request and answers.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
+pub(super) async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) -> String {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let byte = stream.read_u8().await;
@@ -199,7 +201,7 @@ async fn https(me: IpAddr, name: &str, asked: &str, trusted: bool) -> Outcome {
     });
     let mut prober = Prober::default();
     let roots = if trusted { vec![made.cert.der().clone()] } else { Vec::new() };
-    prober.tls.trust(roots);
+    prober.tls.trust(roots).unwrap();
     let expect = HttpExpect { host: Some(asked.to_owned()), ..HttpExpect::default() };
     let target = Target::Http { url: url(true, to), expect };
     let outcome = prober.ask(&target, &path(me), None, Duration::from_secs(5)).await;

@@ -99,13 +99,9 @@ fn check_kind(kind: &str, node: Node<'_>, out: &mut Findings) -> Option<CheckKin
 fn udp(node: Node<'_>, out: &mut Findings) -> Option<CheckKind> {
     let block = block(node, &["port", "send", "expect"], out)?;
     let port = block.port(out);
-    let expect = block.get("expect", out).and_then(|node| scalar::text(node, "text", out));
+    let expect = block.get("expect", out).and_then(|node| scalar::bytes(node, out));
     let send = block.required("send", "what is sent", out)?;
-    Some(CheckKind::Udp {
-        port,
-        send: scalar::text(send, "text", out)?.to_owned(),
-        expect: expect.map(str::to_owned),
-    })
+    Some(CheckKind::Udp { port, send: scalar::bytes(send, out)?, expect })
 }
 
 fn http(node: Node<'_>, tls: bool, out: &mut Findings) -> Option<CheckKind> {

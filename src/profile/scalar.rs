@@ -24,6 +24,28 @@ pub(super) fn text<'t>(node: Node<'t>, what: &str, out: &mut Findings) -> Option
     found
 }
 
+/// Text, or bytes in hexadecimal: `0x00ff`.
+pub(super) fn bytes(node: Node<'_>, out: &mut Findings) -> Option<Vec<u8>> {
+    let found = text(node, "text", out)?;
+    let Some(digits) = found.strip_prefix("0x") else { return Some(found.as_bytes().to_vec()) };
+    let bytes = parse_hex(digits);
+    if bytes.is_none() {
+        let hint = "two hexadecimal digits for each byte: `0x00ff`";
+        expected(node, "bytes after `0x`", hint, out);
+    }
+    bytes
+}
+
+fn parse_hex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let pairs = digits.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    if digits.is_empty() { None } else { pairs.map(byte).collect() }
+}
+
 /// `true` or `false`.
 pub(super) fn boolean(node: Node<'_>, out: &mut Findings) -> Option<bool> {
     let text = node.text().unwrap_or_default();

@@ -134,8 +134,8 @@ fn check() -> Value {
     let dns = [port.clone(), ("query", text("The name to ask for."))];
     let udp = [
         port.clone(),
-        ("send", text("What is sent.")),
-        ("expect", text("What the answer must contain; left out: anything.")),
+        ("send", text("What is sent: text, or `0x` and two hexadecimal digits for each byte.")),
+        ("expect", text("What the answer must contain, written alike; left out: anything.")),
     ];
     let keys = block(
         "One kind, and how often.",

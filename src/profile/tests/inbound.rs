@@ -1,10 +1,32 @@
 //! `probes`, `groups` and `services`.
 
-use super::{Case, check};
+use super::{Case, check, load};
+use crate::model::CheckKind;
 
 #[test]
 fn findings_say_where_and_what_and_how_to_cure_it() {
     check(CASES);
+}
+
+/// What a check by UDP sends and expects when the profile says so.
+fn udp(send: &str, expect: &str) -> (Vec<u8>, Option<Vec<u8>>) {
+    let text = format!(
+        "version: 1\nuplinks: {{ fiber: {{ interface: wan0 }} }}\ngroups: {{ web: {{ servers: {{ a: {{ address: 10.2.0.11 }} }}, check: {{ udp: {{ send: {send}{expect} }} }} }} }}\n",
+    );
+    let loaded = load(&text);
+    let site = loaded.site.unwrap_or_else(|| panic!("{text}: {:?}", loaded.findings));
+    let web = site.groups.into_values().next().unwrap();
+    match web.check.kind {
+        Some(CheckKind::Udp { port: None, send, expect }) => (send, expect),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_udp_sends_and_expects_is_text_or_hexadecimal() {
+    assert_eq!(udp("ping", ""), (b"ping".to_vec(), None));
+    assert_eq!(udp("0x00fF1b", ", expect: \"0x80\""), (vec![0, 0xff, 0x1b], Some(vec![0x80])));
+    assert_eq!(udp("\"é 0x\"", ", expect: 42"), ("é 0x".into(), Some(b"42".to_vec())));
 }
 
 const CASES: &[Case] = &[
@@ -368,6 +390,24 @@ const CASES: &[Case] = &[
             "  web: { servers: { a: { address: 10.2.0.11 } }, check: { udp: { expect: pong } } }\n",
         ),
         findings: &["6:59: error: groups.web.check.udp: `send` is missing (what is sent)"],
+    },
+    Case {
+        name: "a udp check whose bytes are none",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  fiber: { interface: wan0 }\n",
+            "  cable: { interface: wan1 }\n",
+            "groups:\n",
+            "  web: { servers: { a: { address: 10.2.0.11 } }, check: { udp: { send: 0x123, expect: \"0xfg\" } } }\n",
+            "  dns: { servers: { a: { address: 10.2.0.12 } }, check: { udp: { send: \"0x\", expect: 0x+1 } } }\n",
+        ),
+        findings: &[
+            "6:72: error: groups.web.check.udp.send: expected bytes after `0x`, not `0x123` (two hexadecimal digits for each byte: `0x00ff`)",
+            "6:87: error: groups.web.check.udp.expect: expected bytes after `0x`, not `0xfg` (two hexadecimal digits for each byte: `0x00ff`)",
+            "7:72: error: groups.dns.check.udp.send: expected bytes after `0x`, not `0x` (two hexadecimal digits for each byte: `0x00ff`)",
+            "7:86: error: groups.dns.check.udp.expect: expected bytes after `0x`, not `0x+1` (two hexadecimal digits for each byte: `0x00ff`)",
+        ],
     },
     Case {
         name: "an http check with a bad path",
