@@ -19,14 +19,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::checks::{CheckAsk, Checks, Seat};
 use super::dealing::{BUDGET, Carried, Dealing};
 use super::evacuations::Evacuations;
 use super::evacuator::{Evacuated, Move};
+use super::loads::{LoadDealing, Loads};
 use super::judge::{Ask, Judge, Ruling, overall};
 use super::mending::Mended;
 use super::reconcile::{Live, Round};
 use super::reconciler::InForce;
 use super::report::Report;
+use super::server_moves::ServerMoves;
 use crate::health::{Figures, Health, Question};
 use crate::kernel::{Notice, Unreachable};
 use crate::kstate::NftOp;
@@ -75,6 +78,12 @@ pub(super) enum Event {
     Unreachable(Unreachable),
     /// Somebody wants an uplink to be so.
     Ordered(Name, Admin),
+    /// What came of asking servers.
+    Checked(Vec<(u64, Question, Outcome)>),
+    /// Somebody wants a server to be so.
+    OrderedServer(Seat, Admin),
+    /// Servers have so many live connections.
+    Loads(Loads),
 }
 
 /// Something to do.
@@ -86,6 +95,8 @@ pub(super) enum Action {
     Steer(Vec<NftOp>),
     /// Ask a target over an uplink.
     Ask(Box<Ask>),
+    /// Ask a server.
+    Check(Box<CheckAsk>),
     /// Nobody asks over other ways than these any more.
     Paths(Vec<Path>),
     /// Keep how uplinks answer, for the next process.
@@ -124,6 +135,8 @@ pub(super) struct Engine {
     pub(super) last_apply_ms: Option<f64>,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
     pub(super) judge: Judge,
+    pub(super) checks: Checks,
+    loads: LoadDealing,
     pub(super) standings: Arc<Standings>,
     /// The same, for the round that is under way.
     live: Live,
@@ -140,11 +153,14 @@ pub(super) struct Engine {
     /// There may be sessions to evacuate.
     regard: bool,
     evacuations: Evacuations,
+    server_moves: ServerMoves,
     dealing: Dealing,
     /// How many slots may move now because of what is measured.
     budget: Option<usize>,
     /// How many sessions have left each uplink.
     pub(super) evacuated: BTreeMap<Name, u64>,
+    /// How many sessions have left each server.
+    pub(super) evacuated_servers: BTreeMap<Seat, u64>,
     /// New sessions may still go to an uplink that is dead.
     unsteered: bool,
     /// Until then nothing is taken for lost.
@@ -169,18 +185,25 @@ impl Engine {
     /// `before`: how uplinks answered a moment ago, before a restart. `seed` spreads probes.
     pub(super) fn new(layout: Arc<Layout>, before: &Standings, seed: u64, now: Instant) -> Engine {
         let judge = Judge::new(&layout, before, seed, now);
+        let checks = Checks::new(&layout, before, seed, now);
         let admin = before.admin.clone();
+        let groups = checks.groups();
+        let standings = Standings { admin: admin.clone(), groups, ..judge.standings() };
         Engine {
             live: Live::default(),
-            standings: Arc::new(Standings { admin: admin.clone(), ..judge.standings() }),
+            standings: Arc::new(standings),
             judge,
+            checks,
+            loads: LoadDealing::default(),
             admin,
             told: BTreeMap::new(),
             chosen: BTreeMap::new(),
             evacuations: Evacuations::default(),
+            server_moves: ServerMoves::default(),
             dealing: Dealing::default(),
             budget: None,
             evacuated: BTreeMap::new(),
+            evacuated_servers: BTreeMap::new(),
             unsteered: true,
             kept: None,
             retell: false,
@@ -219,7 +242,8 @@ impl Engine {
         let round = (!self.running).then_some(self.due);
         let judge = self.judge.poll_timeout().map(|due| self.excused.map_or(due, |e| e.max(due)));
         let evacuations = self.evacuations.poll_timeout().filter(|_| !self.unsteered);
-        round.into_iter().chain(judge).chain(evacuations).min()
+        let checks = self.checks.poll_timeout().filter(|_| self.ready);
+        round.into_iter().chain(judge).chain(evacuations).chain(checks).min()
     }
 
     /// Takes in what happened. `wall` is only for people.
@@ -231,7 +255,9 @@ impl Engine {
             Event::Timer => {}
             Event::Mended(mended) => self.handle_mended(&mended, &mut actions),
             Event::Wished(layout) => {
+                self.server_moves.wish(&self.layout, &layout);
                 self.layout = layout;
+                self.checks.adopt(&self.layout, now);
                 let uplinks = &self.layout.site.uplinks;
                 self.admin.retain(|name, _| uplinks.iter().any(|uplink| uplink.name == *name));
                 self.judge.adopt(&self.layout, now);
@@ -255,7 +281,7 @@ impl Engine {
                 self.budget = Some(BUDGET);
             }
             Event::Evacuated(evacuated) => {
-                *self.evacuated.entry(evacuated.uplink.clone()).or_default() += evacuated.total();
+                evacuated.add_to(&mut self.evacuated, &mut self.evacuated_servers);
                 let told = evacuated.tell().into_iter();
                 actions.extend(told.map(|text| Action::Tell(Level::Info, text)));
             }
@@ -265,7 +291,23 @@ impl Engine {
                 rule(rulings, &mut actions);
             }
             Event::Ordered(uplink, admin) => self.order(uplink, admin),
+            Event::Checked(answers) => {
+                for (inquiry, question, outcome) in answers {
+                    self.checks.handle_outcome(&self.layout, inquiry, question, &outcome, now);
+                }
+            }
+            Event::OrderedServer(seat, admin) => self.checks.order(&seat, admin),
+            Event::Loads(loads) => {
+                self.loads.hear(loads, now);
+                self.loads.deal(&self.layout, &mut self.checks, now);
+            }
         }
+        if self.ready {
+            self.checks.handle_timer(&self.layout, now);
+        }
+        let (asks, told) = self.checks.take();
+        actions.extend(asks.into_iter().map(|ask| Action::Check(Box::new(ask))));
+        actions.extend(told.into_iter().map(|(level, text)| Action::Tell(level, text)));
         self.follow_judge(now, wall, &mut actions);
         self.evacuate(now, &mut actions);
         if !self.running && self.due <= now {
@@ -326,8 +368,8 @@ impl Engine {
     /// follow, and people are told.
     fn follow_judge(&mut self, now: Instant, wall: SystemTime, actions: &mut Vec<Action>) {
         let dealt = self.standings.dealt.clone();
-        let mut standings =
-            Standings { admin: self.admin.clone(), dealt, ..self.judge.standings() };
+        let (admin, groups) = (self.admin.clone(), self.checks.groups());
+        let mut standings = Standings { admin, dealt, groups, ..self.judge.standings() };
         let same = standings.steers_like(&self.standings);
         if let Some(budget) = self.budget.take().or((!same).then_some(0)) {
             standings.dealt = self.deal(&standings, budget);
@@ -337,6 +379,9 @@ impl Engine {
             self.live.set(&self.standings);
             self.retell = true;
             self.steer(now, actions);
+            if !Arc::ptr_eq(&self.standings.groups, &before.groups) {
+                self.keep(now, actions);
+            }
             if !self.standings.steers_like(&before) {
                 // The router's own traffic follows too, which takes a look at everything.
                 self.due = self.due.min(now + SPACING);
@@ -360,7 +405,8 @@ impl Engine {
             return;
         }
         let Some(view) = self.view() else { return };
-        let moves = self.evacuations.follow(&self.layout, &view, now);
+        let mut moves = self.evacuations.follow(&self.layout, &view, now);
+        moves.extend(self.server_moves.follow(&self.layout, &view));
         actions.extend(moves.into_iter().map(Action::Evacuate));
     }
 
@@ -374,6 +420,11 @@ impl Engine {
         let view = View { standings: Arc::new(standings.clone()), ..view.clone() };
         let held = |map: &str| steering.counts(map);
         self.dealing.deal(&self.layout, &view, &self.judge, budget, held)
+    }
+
+    /// Whether live connections are wanted, once a second.
+    pub(super) fn wants_loads(&self) -> bool {
+        LoadDealing::is_needed(&self.layout)
     }
 
     /// Whether rates are wanted, once a second.

@@ -7,6 +7,8 @@ use super::SLOTS;
 
 /// A shorter delay counts when it is shorter by this, and
 const GAIN: Duration = Duration::from_millis(10);
+/// of a server's by this, and
+const RESPONSE_GAIN: Duration = Duration::from_micros(500);
 /// by this share of the delay that it would replace.
 const GAIN_SHARE: f64 = 0.2;
 /// An uplink that carries this share of its bandwidth is full,
@@ -21,6 +23,10 @@ pub enum Measure {
     Delay,
     /// The rate, against the bandwidth.
     Usage,
+    /// The time that a server takes to answer: less than a link's, and so are differences that count.
+    Response,
+    /// Live connections, against the capacity.
+    Connections,
 }
 
 /// A member that may take new sessions.
@@ -34,7 +40,8 @@ pub struct Offer {
     pub delay: Option<Duration>,
     /// What it can carry, relative to the others.
     pub capacity: f64,
-    /// How much of that it carries, 0 to 1; `None` when its bandwidth is not known.
+    /// How much of that it carries, 0 to 1 (of [`Measure::Connections`]: how many); `None` when that
+    /// is not known.
     pub usage: Option<f64>,
 }
 
@@ -65,8 +72,10 @@ impl Dealer {
     /// most `budget` move.
     pub fn deal(&mut self, measure: Measure, offers: &[Offer], budget: usize) {
         let target = match measure {
-            Measure::Delay => self.by_delay(offers),
+            Measure::Delay => self.by_delay(offers, GAIN),
+            Measure::Response => self.by_delay(offers, RESPONSE_GAIN),
             Measure::Usage => self.by_usage(offers),
+            Measure::Connections => by_connections(offers),
         };
         let staying = match self.counts.is_empty() {
             true => BTreeSet::new(),
@@ -76,7 +85,7 @@ impl Dealer {
     }
 
     /// Everything to the one with the least delay. Another must be better by enough.
-    fn by_delay(&mut self, offers: &[Offer]) -> BTreeMap<u8, usize> {
+    fn by_delay(&mut self, offers: &[Offer], gain: Duration) -> BTreeMap<u8, usize> {
         let first = offers.iter().map(|offer| offer.tier).min();
         let offers = || offers.iter().filter(|offer| Some(offer.tier) == first);
         let delay = |offer: &Offer| offer.delay.unwrap_or(Duration::MAX);
@@ -86,7 +95,7 @@ impl Dealer {
         let held = most.filter(|offer| self.counts.contains_key(&offer.id)).map(|offer| offer.id);
         let leader = self.leader.or(held).and_then(|id| offers().find(|offer| offer.id == id));
         let next = match (leader, best) {
-            (Some(leader), Some(best)) if !is_better(best.delay, leader.delay) => Some(leader.id),
+            (Some(leader), Some(best)) if !is_better(best.delay, leader.delay, gain) => Some(leader.id),
             (_, best) => best.map(|best| best.id),
         };
         self.leader = next;
@@ -125,12 +134,37 @@ impl Dealer {
 }
 
 /// Whether one delay is better than another by enough.
-fn is_better(one: Option<Duration>, other: Option<Duration>) -> bool {
+fn is_better(one: Option<Duration>, other: Option<Duration>, gain: Duration) -> bool {
     match (one, other) {
-        (Some(one), Some(other)) => one + GAIN.max(other.mul_f64(GAIN_SHARE)) < other,
+        (Some(one), Some(other)) => one + gain.max(other.mul_f64(GAIN_SHARE)) < other,
         (Some(_), None) => true,
         (None, _) => false,
     }
+}
+
+/// So that the next connections make all equally full, for what each can carry: who has most already
+/// gets none.
+fn by_connections(offers: &[Offer]) -> BTreeMap<u8, usize> {
+    let live: f64 = offers.iter().filter_map(|offer| offer.usage).sum();
+    let next = (live / 8.0).max(offers.len() as f64 * 4.0);
+    let mut order: Vec<(u8, f64, f64)> = offers
+        .iter()
+        .filter(|offer| offer.capacity > 0.0)
+        .map(|offer| (offer.id, offer.capacity, offer.usage.unwrap_or(0.0)))
+        .collect();
+    order.sort_by(|a, b| (a.2 / a.1).total_cmp(&(b.2 / b.1)).then(a.0.cmp(&b.0)));
+    let (mut capacity, mut load, mut level) = (0.0, 0.0, f64::INFINITY);
+    for (_, of, has) in &order {
+        if has / of >= level {
+            break;
+        }
+        capacity += of;
+        load += has;
+        level = (load + next) / capacity;
+    }
+    let weights: Vec<(u8, f64)> =
+        order.iter().map(|(id, of, has)| (*id, (level * of - has).max(0.0))).collect();
+    shares(&weights)
 }
 
 /// Slots in proportion: largest remainders, ties to the lower number.
@@ -245,6 +279,22 @@ mod tests {
         assert_eq!(by_delay(&mut dealer, &[(2, 30)]), BTreeMap::from([(2, SLOTS)]));
         let back = by_delay(&mut dealer, &[(1, 8), (2, 30)]);
         assert_eq!(back, BTreeMap::from([(1, BUDGET), (2, SLOTS - BUDGET)]));
+    }
+
+    #[test]
+    fn the_next_connections_make_all_equally_full() {
+        let deal = |loads: &[(f64, f64)]| {
+            let offers: Vec<Offer> = (1..)
+                .zip(loads)
+                .map(|(id, (capacity, live))| offer(id, 0, 0, *capacity, *live))
+                .collect();
+            let mut dealer = Dealer::default();
+            dealer.deal(Measure::Connections, &offers, SLOTS);
+            dealer.counts().clone()
+        };
+        assert_eq!(deal(&[(1.0, 5.0), (1.0, 5.0)]), BTreeMap::from([(1, 128), (2, 128)]));
+        assert_eq!(deal(&[(1.0, 100.0), (1.0, 0.0)]), BTreeMap::from([(2, SLOTS)]), "fewest first");
+        assert_eq!(deal(&[(3.0, 30.0), (1.0, 10.0)]), BTreeMap::from([(1, 192), (2, 64)]));
     }
 
     #[test]

@@ -1,0 +1,125 @@
+//! When sessions leave a server: it is down or disabled, or the profile has it no more. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::checks::Seat;
+use super::evacuator::Move;
+use crate::health::Health;
+use crate::model::{Family, IfName, Mark, MarkLayout, Name, Server};
+use crate::plan::inbound::{Numbered, entrances};
+use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, View};
+
+/// Sessions of these servers leave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ServerEvacuation {
+    /// By address and number: which server.
+    pub(super) servers: BTreeMap<(IpAddr, Mark), Seat>,
+    /// Where bindings to them are, and which value those have.
+    pub(super) bindings: BTreeSet<(String, Mark)>,
+    pub(super) marks: MarkLayout,
+    /// By which device a session's client is reached, by the uplink's mark.
+    pub(super) devices: BTreeMap<Mark, IfName>,
+}
+
+/// Who left.
+#[derive(Debug, Default)]
+pub(super) struct ServerMoves {
+    gone: BTreeSet<Seat>,
+    seen: BTreeMap<Name, Arc<GroupStanding>>,
+    removed: ServerEvacuation,
+}
+
+impl ServerMoves {
+    /// The profile is another one: sessions of servers that it has no more leave, as soon as it is in
+    /// force.
+    pub(super) fn wish(&mut self, before: &Layout, now: &Layout) {
+        let mut removed = ServerEvacuation::new(before);
+        for group in before.groups() {
+            for family in Family::BOTH {
+                for (server, id) in group.servers(family) {
+                    let stays = now.site.groups.get(&group.group.name).is_some_and(|group| {
+                        let same = |other: &&Server| other.name == server.name;
+                        group.servers.iter().find(same).is_some_and(|other| {
+                            other.address == server.address && other.port == server.port
+                        })
+                    });
+                    if !stays {
+                        removed.add(before, &group, server, family, group.mark(id));
+                    }
+                }
+            }
+        }
+        self.removed.extend(removed);
+        self.seen.clear();
+    }
+
+    /// The site looks like this now.
+    pub(super) fn follow(&mut self, layout: &Layout, view: &View) -> Option<Move> {
+        let mut leaving = std::mem::take(&mut self.removed);
+        for (name, standing) in view.standings.groups.iter() {
+            if self.seen.get(name).is_some_and(|seen| Arc::ptr_eq(seen, standing)) {
+                continue;
+            }
+            self.seen.insert(name.clone(), standing.clone());
+            let Some(group) = layout.group(name) else { continue };
+            for family in Family::BOTH {
+                for (server, id) in group.servers(family) {
+                    let seat = (name.clone(), server.name.clone());
+                    if !standing.get(&server.name).is_some_and(is_gone) {
+                        self.gone.remove(&seat);
+                    } else if self.gone.insert(seat) {
+                        leaving.add(layout, &group, server, family, group.mark(id));
+                    }
+                }
+            }
+        }
+        if leaving.servers.is_empty() {
+            return None;
+        }
+        leaving.extend(ServerEvacuation::new(layout));
+        Some(Move::Servers(leaving))
+    }
+}
+
+fn is_gone(standing: &ServerStanding) -> bool {
+    standing.health == Health::Down || standing.admin == Admin::Disabled
+}
+
+impl ServerEvacuation {
+    fn new(layout: &Layout) -> ServerEvacuation {
+        let device = |(uplink, id): (&crate::model::Uplink, _)| {
+            (layout.mark(id), uplink.interface.clone())
+        };
+        ServerEvacuation {
+            marks: layout.site.marks,
+            devices: layout.uplinks().map(device).collect(),
+            ..ServerEvacuation::default()
+        }
+    }
+
+    fn extend(&mut self, other: ServerEvacuation) {
+        self.servers.extend(other.servers);
+        self.bindings.extend(other.bindings);
+        (self.marks, self.devices) = (other.marks, other.devices);
+    }
+
+    fn add(
+        &mut self,
+        layout: &Layout,
+        group: &Numbered<'_>,
+        server: &Server,
+        family: Family,
+        mark: Mark,
+    ) {
+        let seat = (group.group.name.clone(), server.name.clone());
+        self.servers.insert((server.address, mark), seat);
+        let of_group = |bound: &&crate::plan::inbound::Entrance<'_>| {
+            bound.service.group == group.group.name
+        };
+        let entrances = entrances(layout, family);
+        let maps = entrances.iter().filter(of_group).filter_map(|one| one.bound.as_ref());
+        self.bindings.extend(maps.map(|bound| (bound.map.clone(), mark)));
+    }
+}
