@@ -1,11 +1,12 @@
 //! Ends sessions so that their ends notice, and not too many at a time.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::kernel::{Conntrack, KernelError, Knocker, Session, Timeouts};
-use crate::model::{Mark, MarkLayout};
+use crate::model::{IfName, Mark, MarkLayout};
 use crate::plan::{Exit, Leaver, dismissed};
 
 /// How long a session is known whose client does not react. After that its next packet begins a
@@ -21,6 +22,8 @@ const PORTION: u32 = 100;
 pub(super) struct Dismisser {
     writer: Conntrack,
     knocker: Option<Knocker>,
+    /// Knock at clients behind uplinks, by the uplink's mark.
+    outside: BTreeMap<Mark, Knocker>,
     marks: MarkLayout,
     pace: Pace,
 }
@@ -34,9 +37,23 @@ impl Dismisser {
         Ok(Dismisser {
             writer: Conntrack::open()?,
             knocker: knocker.ok(),
+            outside: BTreeMap::new(),
             marks,
             pace: Pace::default(),
         })
+    }
+
+    /// Clients behind these devices are reached too: those of services.
+    pub(super) fn reaching(mut self, devices: &BTreeMap<Mark, IfName>) -> Dismisser {
+        for (mark, device) in devices {
+            match Knocker::outside(device) {
+                Ok(knocker) => drop(self.outside.insert(*mark, knocker)),
+                Err(error) => {
+                    tracing::warn!("idle clients behind {device} will notice late: {error}");
+                }
+            }
+        }
+        self
     }
 
     /// Ends one. A TCP client is reset: its packets meet a rule that does so, and a few segments make
@@ -51,7 +68,14 @@ impl Dismisser {
                 let mark = dismissed(session.mark, self.marks);
                 let mask = self.marks.uplink.0 | self.marks.policy.0;
                 self.writer.remark(session, mark, crate::model::MarkMask(mask), GRACE_S)?;
-                if let Some(Err(error)) = self.knocker.as_ref().map(|one| one.knock(session)) {
+                let entered = Mark(session.mark.0 & self.marks.uplink.0);
+                // The client of a service is at the far side of the uplink.
+                let served = session.mark.0 & self.marks.server.0 != 0 && entered.0 != 0;
+                let knocker = match served {
+                    true => self.outside.get(&entered),
+                    false => self.knocker.as_ref(),
+                };
+                if let Some(Err(error)) = knocker.map(|one| one.knock(session)) {
                     // Its next packet is answered all the same.
                     tracing::debug!("not knocked at {}: {error}", session.orig.src);
                 }

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::announcing::{Announcing, lines};
 use super::checks::{CheckAsk, Checks, Seat};
 use super::dealing::{BUDGET, Carried, Dealing};
 use super::evacuations::Evacuations;
@@ -32,9 +33,9 @@ use super::report::Report;
 use super::server_moves::ServerMoves;
 use crate::health::{Figures, Health, Question};
 use crate::kernel::{Notice, Unreachable};
-use crate::kstate::NftOp;
+use crate::kstate::{NftOp, OwnAddress};
 use crate::model::{Family, Name, Outcome, Uplink};
-use crate::plan::{Admin, Dealt, Layout, Mender, Standings, Steering, View};
+use crate::plan::{Admin, Dealt, Layout, Mender, Standings, Steering, UplinkFacts, View};
 use crate::probe::Path;
 use crate::steering::Selection;
 
@@ -93,6 +94,8 @@ pub(super) enum Action {
     Round(Round),
     /// Change elements of sets at once, so that new sessions follow what happened.
     Steer(Vec<NftOp>),
+    /// Tell the neighbours that these addresses are ours.
+    Announce(Vec<OwnAddress>),
     /// Ask a target over an uplink.
     Ask(Box<Ask>),
     /// Ask a server.
@@ -153,6 +156,7 @@ pub(super) struct Engine {
     /// There may be sessions to evacuate.
     regard: bool,
     evacuations: Evacuations,
+    announcing: Announcing,
     server_moves: ServerMoves,
     dealing: Dealing,
     /// How many slots may move now because of what is measured.
@@ -199,6 +203,7 @@ impl Engine {
             told: BTreeMap::new(),
             chosen: BTreeMap::new(),
             evacuations: Evacuations::default(),
+            announcing: Announcing::default(),
             server_moves: ServerMoves::default(),
             dealing: Dealing::default(),
             budget: None,
@@ -243,7 +248,9 @@ impl Engine {
         let judge = self.judge.poll_timeout().map(|due| self.excused.map_or(due, |e| e.max(due)));
         let evacuations = self.evacuations.poll_timeout().filter(|_| !self.unsteered);
         let checks = self.checks.poll_timeout().filter(|_| self.ready);
-        round.into_iter().chain(judge).chain(evacuations).chain(checks).min()
+        let announcing = self.announcing.poll_timeout();
+        let rest = evacuations.into_iter().chain(announcing).chain(checks);
+        round.into_iter().chain(judge).chain(rest).min()
     }
 
     /// Takes in what happened. `wall` is only for people.
@@ -310,6 +317,7 @@ impl Engine {
         actions.extend(told.into_iter().map(|(level, text)| Action::Tell(level, text)));
         self.follow_judge(now, wall, &mut actions);
         self.evacuate(now, &mut actions);
+        self.announce(now, &mut actions);
         if !self.running && self.due <= now {
             actions.push(self.start_round(now));
         }
@@ -410,6 +418,14 @@ impl Engine {
         actions.extend(moves.into_iter().map(Action::Evacuate));
     }
 
+    /// Addresses are new, or their link is back, or it is time again.
+    fn announce(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let due = self.announcing.due(now);
+        if !due.is_empty() {
+            actions.push(Action::Announce(due));
+        }
+    }
+
     /// Slots of policies that choose by measure.
     fn deal(&mut self, standings: &Standings, budget: usize) -> BTreeMap<String, Dealt> {
         let view = self.report.as_ref().and_then(|report| report.view.as_ref());
@@ -486,6 +502,9 @@ impl Engine {
         self.handle_mended(&report.mended, actions);
         self.tell_drift(&report, actions);
         self.find_paths(&report, now, actions);
+        if let (Some(view), Some(seen)) = (&report.view, &report.seen) {
+            self.announcing.follow(lines(&report.layout, view, seen), now);
+        }
         match &report.failure {
             None => {
                 if self.failures > 0 {
@@ -532,9 +551,10 @@ impl Engine {
             return false;
         };
         for (name, facts) in &before.uplinks {
-            self.former.extend(facts.addresses.iter().map(|address| (*address, name.clone())));
+            self.former.extend(facts.own_addresses().map(|address| (address, name.clone())));
         }
-        let now: BTreeSet<&IpAddr> = view.uplinks.values().flat_map(|u| &u.addresses).collect();
+        let now: BTreeSet<IpAddr> =
+            view.uplinks.values().flat_map(UplinkFacts::own_addresses).collect();
         self.former.retain(|address, _| !now.contains(address));
         before.uplinks != view.uplinks
     }

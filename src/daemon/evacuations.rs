@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::evacuator::{Homesick, Move, OwnLeave, Return};
 use crate::health::Health;
 use crate::model::{Family, Name, Policy};
-use crate::plan::{Admin, Evacuation, Layout, View};
+use crate::plan::{Admin, Evacuation, Layout, UplinkFacts, View};
 
 /// Who left, or will.
 #[derive(Debug, Default)]
@@ -156,7 +156,7 @@ impl Evacuations {
 fn returned(layout: &Layout, view: &View, uplink: &Name, family: Family) -> Option<Return> {
     let addresses = |name: &Name| -> BTreeSet<IpAddr> {
         let facts = view.uplinks.get(name);
-        facts.into_iter().flat_map(|facts| &facts.addresses).copied().collect()
+        facts.into_iter().flat_map(UplinkFacts::own_addresses).collect()
     };
     Some(Return {
         uplink: uplink.clone(),

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::checks::Seat;
 use super::dismissal::{Dismisser, leaver};
+use super::server_moves::ServerEvacuation;
 use crate::clock;
 use crate::kernel::{Conntrack, Hush, Kernel as _, KernelError, Linux, Ranges, Session, Timeouts};
 use crate::kstate::{Bytes, ElementData, NftOp, Step};
@@ -32,6 +34,8 @@ pub(super) enum Move {
     Own(OwnLeave),
     /// The router's own UDP may use the addresses of this uplink again.
     Home(Return, Vec<Homesick>),
+    /// Sessions of dead servers leave.
+    Servers(ServerEvacuation),
 }
 
 /// The router's own UDP from the addresses of one uplink is to leave by another.
@@ -65,12 +69,20 @@ pub(super) struct Return {
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Evacuated {
-    pub(super) uplink: Name,
+    pub(super) from: Left,
     /// By policy: how many clients were reset, and how many sessions released.
     pub(super) counts: BTreeMap<Name, (u64, u64)>,
     /// Connections that nobody had answered yet.
     pub(super) unanswered: u64,
     pub(super) took: Duration,
+}
+
+/// What sessions have left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Left {
+    Uplink(Name),
+    /// A server; the only policy counted is its group.
+    Server(Seat),
 }
 
 /// The engine's end of the thread.
@@ -114,6 +126,9 @@ fn work(access: Access<'_>, inbox: &Receiver<Move>, told: &mpsc::UnboundedSender
                         done.into_iter().for_each(|one| drop(told.send(one)));
                     })
                 }
+                Move::Servers(servers) => leave_servers(access, &servers).map(|done| {
+                    done.into_iter().for_each(|one| drop(told.send(one)));
+                }),
                 Move::Back(uplink) => take_back(&uplink),
                 Move::Own(leave) => own_leave(access, &leave),
                 Move::Home(uplink, policies) => come_home(access, &uplink, &policies),
@@ -132,7 +147,7 @@ fn evacuate(all: &[Evacuation]) -> Result<Vec<Evacuated>, KernelError> {
     let mut dismisser = Dismisser::open(first.marks)?;
     let alike = all.iter().all(|one| one.mark == first.mark);
     let filter = alike.then_some((first.mark, first.marks.uplink));
-    let mut done: Vec<_> = all.iter().map(|one| Evacuated::nobody(&one.uplink)).collect();
+    let mut done: Vec<_> = all.iter().map(|one| Evacuated::nobody(Left::Uplink(one.uplink.clone()))).collect();
     let started = clock::now();
     for _ in 0..PASSES {
         let before: u64 = done.iter().map(Evacuated::all).sum();
@@ -168,6 +183,51 @@ fn pass(
         }
     })?;
     outcome
+}
+
+/// Bindings to the servers are forgotten, and their sessions ended, until nobody is left.
+fn leave_servers(
+    access: Access<'_>,
+    leaving: &ServerEvacuation,
+) -> Result<Vec<Evacuated>, KernelError> {
+    let mut kernel = open(access)?;
+    for (map, mark) in &leaving.bindings {
+        // A map that is not there has nothing in it.
+        let elements = kernel.dump_elements(map).unwrap_or_default().into_iter();
+        let mark = mark.0.to_ne_bytes();
+        let bound = |data: &ElementData| matches!(data, ElementData::Value(v) if v[..] == mark);
+        let stale: Vec<Bytes> = elements.filter(|e| bound(&e.data)).map(|e| e.key).collect();
+        if !stale.is_empty() {
+            kernel.delete_elements(map, &stale)?;
+        }
+    }
+    let mut dismisser = Dismisser::open(leaving.marks)?.reaching(&leaving.devices);
+    let mut done: BTreeMap<Seat, Evacuated> = BTreeMap::new();
+    let started = clock::now();
+    for _ in 0..PASSES {
+        let before: u64 = done.values().map(Evacuated::all).sum();
+        let mut outcome = Ok(());
+        Conntrack::open()?.walk(None, |session| {
+            let mark = Mark(session.mark.0 & leaving.marks.server.0);
+            if mark.0 == 0 || is_dismissed(session.mark, leaving.marks) {
+                return;
+            }
+            let Some(seat) = leaving.servers.get(&(session.reply.src, mark)) else { return };
+            match dismisser.end(session) {
+                Ok(exit) => {
+                    let nobody = || Evacuated::nobody(Left::Server(seat.clone()));
+                    let done = done.entry(seat.clone()).or_insert_with(nobody);
+                    done.count(Some(&seat.0), exit, started.elapsed());
+                }
+                Err(error) => outcome = Err(error),
+            }
+        })?;
+        outcome?;
+        if done.values().map(Evacuated::all).sum::<u64>() == before {
+            break;
+        }
+    }
+    Ok(done.into_values().collect())
 }
 
 fn take_back(uplink: &Return) -> Result<(), KernelError> {
@@ -304,9 +364,20 @@ fn come_home(
 }
 
 impl Evacuated {
-    fn nobody(uplink: &Name) -> Evacuated {
-        let (uplink, counts) = (uplink.clone(), BTreeMap::new());
-        Evacuated { uplink, counts, unanswered: 0, took: Duration::ZERO }
+    fn nobody(from: Left) -> Evacuated {
+        Evacuated { from, counts: BTreeMap::new(), unanswered: 0, took: Duration::ZERO }
+    }
+
+    /// Adds it up.
+    pub(super) fn add_to(
+        &self,
+        uplinks: &mut BTreeMap<Name, u64>,
+        servers: &mut BTreeMap<Seat, u64>,
+    ) {
+        match &self.from {
+            Left::Uplink(name) => *uplinks.entry(name.clone()).or_default() += self.total(),
+            Left::Server(seat) => *servers.entry(seat.clone()).or_default() += self.total(),
+        }
     }
 
     fn count(&mut self, policy: Option<&Name>, exit: Exit, took: Duration) {
@@ -327,18 +398,25 @@ impl Evacuated {
     /// What people should know.
     pub(super) fn tell(&self) -> Vec<String> {
         let line = |(policy, (reset, released)): (&Name, &(u64, u64))| {
+            let from = match &self.from {
+                Left::Uplink(uplink) => format!("{uplink} (policy {policy})"),
+                Left::Server((group, server)) => format!("server {group}/{server}"),
+            };
             format!(
-                "evacuated {} sessions of {} (policy {policy}): {reset} clients reset, {released} \
-                 sessions released, within {:.1} ms",
+                "evacuated {} sessions of {from}: {reset} clients reset, {released} sessions \
+                 released, within {:.1} ms",
                 reset + released,
-                self.uplink,
                 self.took.as_secs_f64() * 1000.0
             )
         };
         let anew = || {
+            let over = match &self.from {
+                Left::Uplink(uplink) => uplink.to_string(),
+                Left::Server((group, server)) => format!("{group}/{server}"),
+            };
             format!(
-                "{} connections over {} that nobody had answered yet begin anew",
-                self.unanswered, self.uplink
+                "{} connections over {over} that nobody had answered yet begin anew",
+                self.unanswered
             )
         };
         self.counts.iter().map(line).chain((self.unanswered > 0).then(anew)).collect()

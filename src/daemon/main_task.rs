@@ -25,8 +25,10 @@ use super::status::{Background, Sample, Status, build_status};
 use super::sweeper::Sweeper;
 use crate::clock;
 use crate::health::Question;
-use crate::kernel::{Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes};
-use crate::kstate::{NftOp, Step};
+use crate::kernel::{
+    Announcer, Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes,
+};
+use crate::kstate::{NftOp, OwnAddress, Step};
 use crate::model::{Family, Outcome, Site};
 use crate::plan::{Layout, Remembered, Standings};
 use crate::probe::Prober;
@@ -214,6 +216,7 @@ impl MainTask {
             match action {
                 Action::Round(round) => self.workers.reconciler.send(Order::Round(round)),
                 Action::Steer(ops) => self.steer(ops, now),
+                Action::Announce(addresses) => announce(addresses),
                 Action::Ask(ask) => self.ask(*ask),
                 Action::Paths(paths) => self.prober.keep(&paths),
                 Action::Keep(standings) => {
@@ -440,6 +443,16 @@ impl MainTask {
 fn unknown(uplink: &str, layout: &Layout) -> Refusal {
     let names: Vec<&str> = layout.site.uplinks.iter().map(|one| one.name.as_str()).collect();
     Refusal(format!("there is no uplink `{uplink}`: there are {}", names.join(", ")))
+}
+
+/// Elsewhere, for the devices have to be read. If this process ends meanwhile, the next one announces.
+fn announce(addresses: Vec<OwnAddress>) {
+    tokio::task::spawn_blocking(move || {
+        let told = Announcer::open().and_then(|announcer| announcer.announce(&addresses));
+        if let Err(error) = told {
+            tracing::warn!("{error}");
+        }
+    });
 }
 
 fn watchdog_interval() -> Duration {

@@ -15,6 +15,7 @@
 //! If the process is killed, traffic goes on as it was last steered: everything a packet needs is
 //! in the kernel.
 
+mod announcing;
 mod checks;
 mod dealing;
 mod dismissal;

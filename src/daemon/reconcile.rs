@@ -176,6 +176,8 @@ impl Round {
             || then.facts.addresses != seen.facts.addresses
             || then.facts.routes != seen.facts.routes;
         if moved {
+            // IPv6 addresses go when their device goes down.
+            observed.addresses.clone_from(&desired.addresses);
             observed.routes.clone_from(&desired.routes);
             observed.sysctls.clone_from(&desired.sysctls);
         }
@@ -252,4 +254,83 @@ pub(super) fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a test says what it expects
+
+    use std::sync::Arc;
+
+    use super::{Live, Round, decide};
+    use crate::kstate::{Address, Link, OwnAddress, Snapshot};
+    use crate::model::IfName;
+    use crate::plan::{Layout, Remembered, Standings};
+    use crate::profile;
+
+    const SERVED: &str = "
+version: 1
+site: served
+uplinks: { fiber: { interface: wan0 } }
+groups: { web: { servers: { a: { address: 10.0.0.2 } } } }
+services:
+  four: { virtual: [{ address: 203.0.113.10, on: fiber }], protocol: tcp, ports: [80], group: web }
+  six: { virtual: [{ address: \"2001:db8:a::10\", on: fiber }], protocol: tcp, ports: [80], group: web }
+";
+
+    fn wan0() -> IfName {
+        IfName::new("wan0").unwrap()
+    }
+
+    fn link(up: bool) -> Link {
+        Link { index: 2, up, carrier: up, mtu: 1500, loopback: false, point_to_point: false }
+    }
+
+    fn address(net: &str) -> Address {
+        Address {
+            device: wan0(),
+            net: net.parse().unwrap(),
+            peer: None,
+            global: true,
+            tentative: false,
+            deprecated: false,
+            temporary: false,
+        }
+    }
+
+    /// A round after one that left everything as wished, and what it left.
+    fn after_a_good_one() -> (Round, Snapshot) {
+        let site = profile::load(SERVED).site.unwrap();
+        let layout = Arc::new(Layout::new(site, &Remembered::default()));
+        let mut seen = Snapshot::default();
+        seen.facts.links.insert(wan0(), link(true));
+        let nets = ["192.0.2.2/24", "2001:db8::2/64"].map(address);
+        seen.facts.addresses.extend(nets);
+        let (_, desired) = decide(&layout, &seen, &Arc::<Standings>::default());
+        seen.ours = desired.clone();
+        let in_force = Some(Arc::new((desired, seen.clone())));
+        let standings = Live::default();
+        (Round { layout, generation: 1, in_force, standings }, seen)
+    }
+
+    #[test]
+    fn an_address_that_somebody_deletes_is_drift() {
+        let (round, mut seen) = after_a_good_one();
+        assert_eq!(round.drift(&seen), Vec::<String>::new());
+        let address = "203.0.113.10".parse().unwrap();
+        assert!(seen.ours.addresses.remove(&OwnAddress { device: wan0(), address }));
+        assert_eq!(round.drift(&seen), ["ip addr add 203.0.113.10/32 dev wan0 proto 201"]);
+    }
+
+    #[test]
+    fn addresses_that_go_with_their_link_are_no_drift() {
+        let (round, mut seen) = after_a_good_one();
+        seen.facts.links.insert(wan0(), link(false));
+        seen.facts.addresses.retain(|address| address.net.addr().is_ipv4());
+        seen.ours.addresses.retain(|own| own.address.is_ipv4());
+        assert_eq!(round.drift(&seen), Vec::<String>::new());
+        // And back again, before anybody has looked.
+        seen.facts.links.insert(wan0(), link(true));
+        assert_eq!(round.drift(&seen), Vec::<String>::new());
+    }
 }

@@ -264,7 +264,7 @@ fn uplink_status(
         reason: reason(view, id, view.standings.admin(&uplink.name), standing),
         since: clock::rfc3339(since),
         families: BTreeMap::new(),
-        addresses: facts.addresses.clone(),
+        addresses: facts.own_addresses().collect(),
         gateway: gateway(Family::V4),
         gateway6: gateway(Family::V6),
         rtt_ms: None,

@@ -23,7 +23,7 @@ pub enum TakedownError {
     State(#[from] StateError),
 }
 
-/// Restores the settings that were changed, then removes rules, routes and table, and ends the
+/// Restores the settings that were changed, then removes rules, routes, addresses and table, and ends the
 /// sessions that cannot go on without them. How many steps that took comes back.
 ///
 /// Settings come first: a router that forwarded nothing before us must not forward LAN addresses

@@ -21,9 +21,13 @@ lans: { office: { interface: lan0 } }
 policies:
   - { name: voice, match: { protocol: udp, ports: [5060] }, uplinks: [[fiber], [cable]] }
   - { name: bank, match: { ports: [443] }, persistence: { by: source } }
+groups: { web: { servers: { a: { address: 10.0.0.2 } } } }
+services:
+  one: { virtual: [{ address: 203.0.113.10, on: fiber }], protocol: tcp, ports: [443], group: web }
+  two: { virtual: [{ address: '2001:db8:a::10', on: lte }], protocol: tcp, ports: [443], group: web }
 ";
 
-/// Another uplink in the middle, one gone, other weights, another policy.
+/// Another uplink in the middle, one gone, other weights, another policy, an address elsewhere.
 const OTHER: &str = "
 version: 1
 site: crash
@@ -36,6 +40,9 @@ policies:
   - { name: bank, match: { ports: [443, 8443] }, persistence: { by: source, timeout: 5m } }
   - { name: default, balance: source-hash, when-all-down: drop }
 firewall: { input: closed }
+groups: { web: { servers: { a: { address: 10.0.0.2 } } } }
+services:
+  one: { virtual: [{ address: 203.0.113.10, on: cable }], protocol: tcp, ports: [443], group: web }
 ";
 
 fn site(text: &str) -> Site {
@@ -148,6 +155,12 @@ fn assert_tight(state: &KernelState, when: &str) {
     assert!(state.nft.is_none() || families.len() == 2, "{when}: marks without the floor");
 }
 
+/// An address that both profiles serve is there, wherever.
+fn assert_reached(state: &KernelState, when: &str) {
+    let mut addresses = state.addresses.iter().map(|own| own.address.to_string());
+    assert!(addresses.any(|address| address == "203.0.113.10"), "{when}: the address is gone");
+}
+
 #[test]
 fn a_first_start_that_dies_anywhere_is_finished_by_the_next() {
     let all = running(FULL).state;
@@ -179,6 +192,7 @@ fn a_reload_that_dies_anywhere_carries_what_stays_and_is_finished_by_the_next() 
             kernel.fail_at = Some(limit);
             start(&mut kernel, &site(to));
             assert_carries(&kernel.state.ours, &layout, &["fiber", "cable"], &when);
+            assert_reached(&kernel.state.ours, &when);
             assert_tight(&kernel.state.ours, &when);
             kernel.fail_at = None;
             let (again, _) = start(&mut kernel, &site(to));
@@ -203,5 +217,6 @@ fn a_take_down_that_dies_anywhere_is_finished_by_the_next() {
         }
         let left = &kernel.state.ours;
         assert!(left.nft.is_none() && left.rules.is_empty() && left.routes.is_empty());
+        assert!(left.addresses.is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::rtnl::RouteError;
 use super::socket::NetlinkError;
-use crate::kstate::{Route, Rule, SysctlKey};
+use crate::kstate::{OwnAddress, Route, Rule, SysctlKey};
 use crate::model::Family;
 
 /// A failed operation on the kernel.
@@ -54,6 +54,22 @@ pub enum KernelError {
     ReadNft {
         /// `tables`, `elements of slots4`, …
         what: String,
+        /// Why.
+        source: NetlinkError,
+    },
+    /// An address was not taken.
+    #[error("cannot add the address {} to {}", address.address, address.device)]
+    AddAddress {
+        /// Which.
+        address: OwnAddress,
+        /// Why.
+        source: RouteError,
+    },
+    /// An address was not given up.
+    #[error("cannot delete the address {} from {}", address.address, address.device)]
+    DeleteAddress {
+        /// Which.
+        address: OwnAddress,
         /// Why.
         source: NetlinkError,
     },

@@ -17,13 +17,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::conntrack::Session;
-use crate::model::Mark;
+use crate::model::{IfName, Mark};
 
 /// `IPPROTO_RAW`, `IPPROTO_TCP`
 const RAW: i32 = 255;
 const TCP: u8 = 6;
 /// Half the number space.
 const HALF: u32 = 1 << 31;
+/// The priority of packets to clients behind an uplink.
+const PRIORITY: u32 = crate::kstate::KNOCKING;
 /// Bytes of the TCP header, with two fillers and a timestamp.
 const HEADER: usize = 32;
 /// And one byte of data.
@@ -53,6 +55,20 @@ impl Knocker {
         let six = open(Domain::IPV6)?;
         six.set_header_included_v6(true)?;
         Ok(Knocker { four, six })
+    }
+
+    /// For clients behind an uplink: packets leave by it, whatever routes say, and are told from others
+    /// by their priority (rules of ours see that they are not tracked).
+    ///
+    /// # Errors
+    /// When a raw socket cannot be had (it takes CAP_NET_RAW and CAP_NET_ADMIN).
+    pub fn outside(device: &IfName) -> io::Result<Knocker> {
+        let knocker = Knocker::open(Mark(0))?;
+        for socket in [&knocker.four, &knocker.six] {
+            socket.bind_device(Some(device.as_str().as_bytes()))?;
+            socket.set_priority(PRIORITY)?;
+        }
+        Ok(knocker)
     }
 
     /// To the client of a TCP session, as if from the other end.
@@ -112,21 +128,21 @@ fn segment(from: SocketAddr, to: SocketAddr, sequence: u32, acknowledgement: u32
     // Two fillers, and a timestamp of 1 that echoes none.
     segment.extend([1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0]);
     segment.push(0);
-    let sum = checksum(from.ip(), to.ip(), &segment);
+    let sum = checksum(from.ip(), to.ip(), TCP, &segment);
     let mut whole = [0; LENGTH];
     whole.copy_from_slice(&segment);
     whole[16..18].copy_from_slice(&sum.to_be_bytes());
     whole
 }
 
-/// Over the segment and the addresses (RFC 9293, section 3.1).
-fn checksum(from: IpAddr, to: IpAddr, segment: &[u8]) -> u16 {
+/// Over what follows the header of IP, and the addresses (RFC 9293, section 3.1; RFC 8200, section 8.1).
+pub(super) fn checksum(from: IpAddr, to: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
     let octets = |address: IpAddr| match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     };
     let mut words = [octets(from), octets(to)].concat();
-    words.extend([0, TCP]);
+    words.extend([0, protocol]);
     words.extend((segment.len() as u16).to_be_bytes());
     words.extend_from_slice(segment);
     let word = |pair: &[u8]| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
@@ -148,7 +164,7 @@ fn six(address: IpAddr) -> Ipv6Addr {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::{LENGTH, checksum, packet, segment};
+    use super::{LENGTH, TCP, checksum, packet, segment};
 
     fn ends(text: [&str; 2]) -> [SocketAddr; 2] {
         text.map(|one| one.parse().unwrap_or_else(|_| panic!("{one}")))
@@ -159,7 +175,7 @@ mod tests {
         for text in [["192.0.2.1:80", "10.1.0.9:40000"], ["[2001:db8::1]:80", "[fd00::9]:40000"]] {
             let [from, to] = ends(text);
             let segment = segment(from, to, 1 << 31, 7);
-            assert_eq!(checksum(from.ip(), to.ip(), &segment), 0);
+            assert_eq!(checksum(from.ip(), to.ip(), TCP, &segment), 0);
         }
     }
 

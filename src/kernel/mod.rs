@@ -8,10 +8,11 @@
 //! A socket belongs to the network namespace of the thread that opens it; settings and `nft`
 //! belong to that of the thread that calls. So open and use a [`Linux`] on one thread.
 //!
-//! What is ours: the nft table `inet homing`; routes of our protocol in our range of tables; rules
-//! of our protocol in our range of priorities, and those that others add to it while we run
-//! ([`Linux::claim_rules`]). All else goes to [`Facts`] and is never changed.
+//! What is ours: the nft table `inet homing`; single addresses of our protocol; routes of our protocol
+//! in our range of tables; rules of our protocol in our range of priorities, and those that others add
+//! to it while we run ([`Linux::claim_rules`]). All else goes to [`Facts`] and is never changed.
 
+mod announce;
 mod conntrack;
 mod error;
 mod fake;
@@ -35,6 +36,8 @@ mod wire;
 #[cfg(test)]
 pub(crate) mod stage;
 #[cfg(test)]
+mod tests_addresses;
+#[cfg(test)]
 mod tests_conntrack;
 #[cfg(test)]
 mod tests_nft;
@@ -47,6 +50,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+pub use announce::{AnnounceError, Announcer};
 pub use conntrack::{Conntrack, Direction, Session, Timeouts, Tuple};
 pub use error::KernelError;
 pub use fake::Fake;
@@ -250,7 +254,7 @@ impl Linux {
         seen.facts.links = self.rtnl.links()?;
         let links = seen.facts.links.iter();
         let names: Names = links.map(|(name, l)| (l.index, name.clone())).collect();
-        seen.facts.addresses = self.rtnl.addresses(&names)?.into_iter().collect();
+        (seen.ours.addresses, seen.facts.addresses) = self.rtnl.addresses(&names)?;
         for family in Family::BOTH {
             let routes = self.rtnl.routes(family, &names)?.into_iter();
             let (ours, foreign): (Vec<_>, Vec<_>) = routes.partition(|r| self.ranges.owns_route(r));
@@ -284,6 +288,8 @@ impl Kernel for Linux {
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::SetSysctl(key, value) => sysctl::write(key, value),
+            Step::AddAddress(address) => self.rtnl.add_address(address),
+            Step::DeleteAddress(address) => self.rtnl.delete_address(address),
             Step::AddRoute(route) => self.rtnl.add_route(route),
             Step::DeleteRoute(route) => self.rtnl.delete_route(route),
             Step::AddRule(rule) => self.rtnl.add_rule(rule),

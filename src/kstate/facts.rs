@@ -13,7 +13,7 @@ use crate::model::{Family, IfName};
 pub struct Facts {
     /// Every network device.
     pub links: BTreeMap<IfName, Link>,
-    /// Every address.
+    /// Every address that is not ours.
     pub addresses: BTreeSet<Address>,
     /// Routes that are not ours, of every table but `local` (255).
     pub routes: BTreeSet<Route>,
@@ -72,7 +72,7 @@ impl Facts {
             .filter(move |a| a.device == device && Family::of_net(&a.net) == family)
     }
 
-    /// Whether an address is one of the host's own.
+    /// Whether an address is one of the host's own, apart from those that we gave it.
     pub fn is_local(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|a| a.net.addr() == address)
     }

@@ -5,6 +5,7 @@
 //! rules of others. Everything is normalised here, at the edge: counters, ages and handles are
 //! left out, and order never matters unless the kernel looks at it.
 
+mod address;
 mod facts;
 mod host;
 mod jhash;
@@ -17,6 +18,7 @@ mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use address::OwnAddress;
 pub use facts::{Address, Facts, Link};
 pub use host::{ForeignChain, ForeignTable, Host, MarkChange, Missing};
 pub use jhash::jhash;
@@ -30,8 +32,11 @@ pub use route::{Route, RouteKind};
 pub use rule::{Rule, RuleAction};
 pub use step::{NftOp, Step};
 
-/// The protocol number that marks routes and rules as ours (`ip route`'s `proto 201`).
+/// The protocol number that marks routes, rules and addresses as ours (`ip route`'s `proto 201`).
 pub const OUR_PROTOCOL: u8 = 201;
+
+/// The priority of packets that make a service's client speak: no other program uses it.
+pub const KNOCKING: u32 = 0x686f_6d65;
 
 /// The name of our nft table, in the family `inet`.
 pub const TABLE_NAME: &str = "homing";
@@ -45,6 +50,8 @@ pub struct SysctlKey(pub String);
 pub struct KernelState {
     /// Settings that routing needs. Desired: what they must be. Observed: what those are.
     pub sysctls: BTreeMap<SysctlKey, String>,
+    /// Addresses of our protocol.
+    pub addresses: BTreeSet<OwnAddress>,
     /// Routes of our protocol in our tables.
     pub routes: BTreeSet<Route>,
     /// Rules of our protocol in our range.

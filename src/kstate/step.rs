@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    Bytes, Chain, Declared, ElementData, Elements, KernelState, Object, Role, Route, RouteKind, Rule,
-    RuleAction, Set, SetShape, SysctlKey, TABLE_NAME,
+    Bytes, Chain, Declared, ElementData, Elements, KernelState, Object, OwnAddress, Role, Route,
+    RouteKind, Rule, RuleAction, Set, SetShape, SysctlKey, TABLE_NAME,
 };
 
 /// One step of a change set. "Exists already" and "gone already" count as success.
@@ -12,6 +12,10 @@ use super::{
 pub enum Step {
     /// Set a kernel setting.
     SetSysctl(SysctlKey, String),
+    /// Take an address.
+    AddAddress(OwnAddress),
+    /// Give an address up.
+    DeleteAddress(OwnAddress),
     /// Add a route.
     AddRoute(Route),
     /// Delete a route.
@@ -94,6 +98,12 @@ impl KernelState {
             Step::SetSysctl(key, value) => {
                 self.sysctls.insert(key.clone(), value.clone());
             }
+            Step::AddAddress(address) => {
+                self.addresses.insert(address.clone());
+            }
+            Step::DeleteAddress(address) => {
+                self.addresses.remove(address);
+            }
             Step::AddRoute(route) => {
                 self.routes.insert(route.clone());
             }
@@ -172,6 +182,12 @@ impl Step {
     pub fn commands(&self) -> Vec<String> {
         match self {
             Step::SetSysctl(key, value) => vec![format!("sysctl -w {}={value}", key.dotted())],
+            Step::AddAddress(address) => {
+                vec![format!("{} add {address}", ip(address.family(), "addr"))]
+            }
+            Step::DeleteAddress(address) => {
+                vec![format!("{} del {address}", ip(address.family(), "addr"))]
+            }
             Step::AddRoute(route) => vec![format!("{} add {route}", ip(route.family(), "route"))],
             Step::DeleteRoute(route) => {
                 vec![format!("{} del {route}", ip(route.family(), "route"))]

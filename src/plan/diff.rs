@@ -1,6 +1,6 @@
 //! The difference between desired and observed, as steps in a safe order.
 //!
-//! Add before remove: settings, routes, rules, then one nft transaction (the commit point), then
+//! Add before remove: settings, addresses, routes, rules, then one nft transaction (the commit point), then
 //! rules that take every packet, forwarding, and then what is no longer wanted. Inside the
 //! transaction: objects are made, changed chains emptied, elements swapped, chains filled again,
 //! and what nothing refers to any more is deleted.
@@ -52,6 +52,8 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
     let set = |(key, value): (&SysctlKey, &String)| Step::SetSysctl(key.clone(), value.clone());
     let (opening, settings): (Vec<_>, Vec<_>) = differing.partition(|(key, _)| opens(key));
     steps.extend(settings.into_iter().map(set));
+    let new_addresses = desired.addresses.difference(&observed.addresses).cloned();
+    steps.extend(new_addresses.map(Step::AddAddress));
     let routes = |wanted: &BTreeSet<Route>, there: &BTreeSet<Route>| -> Vec<Route> {
         let known = |route: &&Route| {
             there.contains(*route)
@@ -79,6 +81,8 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
     steps.extend(observed.rules.difference(&desired.rules).cloned().map(Step::DeleteRule));
     let old_routes = routes(&observed.routes, &desired.routes);
     steps.extend(old_routes.into_iter().map(Step::DeleteRoute));
+    let old_addresses = observed.addresses.difference(&desired.addresses).cloned();
+    steps.extend(old_addresses.map(Step::DeleteAddress));
     ChangeSet { steps }
 }
 
@@ -93,6 +97,7 @@ pub fn removal(observed: &KernelState) -> ChangeSet {
     steps.extend(observed.nft.as_ref().and_then(nft::closing).map(Step::Nft));
     steps.extend(observed.rules.iter().cloned().map(Step::DeleteRule));
     steps.extend(observed.routes.iter().cloned().map(Step::DeleteRoute));
+    steps.extend(observed.addresses.iter().cloned().map(Step::DeleteAddress));
     if observed.nft.is_some() {
         steps.push(Step::Nft(vec![NftOp::DeleteTable]));
     }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use super::evacuate::is_dismissed;
 use super::lans::inside_networks;
-use super::path::MAIN;
+use super::path::{MAIN, UplinkFacts};
 use super::view::{Layout, View};
 use crate::kstate::{Facts, Route, RouteKind};
 use crate::model::{Family, IfName, Mark, MarkLayout, Name, NatMode, Uplink};
@@ -87,19 +87,21 @@ impl Mender {
     ) -> Mender {
         let mut addresses: BTreeMap<IpAddr, Vec<Mark>> = BTreeMap::new();
         for (uplink, id) in layout.uplinks() {
-            for address in view.uplinks.get(&uplink.name).into_iter().flat_map(|u| &u.addresses) {
-                addresses.entry(*address).or_default().push(layout.mark(id));
+            let facts = view.uplinks.get(&uplink.name);
+            for address in facts.into_iter().flat_map(UplinkFacts::own_addresses) {
+                addresses.entry(address).or_default().push(layout.mark(id));
             }
         }
         let replaced = |(address, name): &(&IpAddr, &Name)| {
             let facts = view.uplinks.get(*name);
             facts.is_some_and(|facts| facts.ways.contains_key(&Family::of(**address)))
         };
+        let foreign = facts.addresses.iter().map(|address| address.net.addr());
         Mender {
             marks: layout.site.marks,
+            local: foreign.chain(addresses.keys().copied()).collect(),
             addresses,
             former: former.iter().filter(replaced).map(|(address, _)| *address).collect(),
-            local: facts.addresses.iter().map(|address| address.net.addr()).collect(),
             inside: inside_networks(layout, view, facts),
             routes: specific_routes(layout, facts),
             uplinks: layout.uplinks().map(|(u, id)| (layout.mark(id), u.clone())).collect(),

@@ -21,7 +21,11 @@ mod sysctls;
 mod tests;
 mod view;
 
-use crate::kstate::{KernelState, Snapshot};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::kstate::{KernelState, OwnAddress, Snapshot};
+use crate::model::{Uplink, UplinkId};
 
 pub use diff::{ChangeSet, Scope, diff, removal};
 pub use evacuate::{Evacuation, Exit, Leaver, dismissed, is_dismissed};
@@ -39,10 +43,22 @@ pub use steer::{Steering, steering_alone};
 pub use sysctls::{interesting_sysctls, restoring_order};
 pub use view::{Layout, View, assess, offered};
 
+/// The addresses of services, each on its uplink's device.
+fn build_addresses(layout: &Layout, view: &View) -> BTreeSet<OwnAddress> {
+    let taken = |(uplink, _): (&Uplink, UplinkId)| {
+        let facts = view.uplinks.get(&uplink.name);
+        let own =
+            |address: &IpAddr| OwnAddress { device: uplink.interface.clone(), address: *address };
+        facts.into_iter().flat_map(|facts| &facts.taken).map(own).collect::<Vec<_>>()
+    };
+    layout.uplinks().flat_map(taken).collect()
+}
+
 /// Everything that must be in the kernel. `seen` gives the facts, and the slots dealt before.
 pub fn build(layout: &Layout, view: &View, seen: &Snapshot) -> KernelState {
     KernelState {
         sysctls: sysctls::build_sysctls(layout, seen),
+        addresses: build_addresses(layout, view),
         routes: routing::build_routes(layout, view, &seen.facts),
         rules: routing::build_rules(layout, view),
         nft: Some(nft::build_table(layout, view, seen)),

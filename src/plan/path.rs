@@ -1,10 +1,10 @@
 //! The way out through an uplink, one family at a time, as the kernel's facts allow it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::kstate::{Address, Facts, Route, RouteKind, Snapshot};
-use crate::model::{Family, Gateway, IfName, Name, Site, TableId, Uplink};
+use crate::model::{Family, Gateway, IfName, Name, Site, TableId, Uplink, Virtual};
 
 /// What an uplink can do now, and why not more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,8 +19,11 @@ pub struct UplinkFacts {
     pub ways: BTreeMap<Family, Way>,
     /// Why a family has none.
     pub missing: BTreeMap<Family, String>,
-    /// Every global address of the device, whatever its state.
+    /// Every global address of the device that others gave it, whatever its state.
     pub addresses: Vec<IpAddr>,
+    /// Addresses of services that the router takes there: all but those that the device has anyway,
+    /// which stay their owner's. None while it is down.
+    pub taken: BTreeSet<IpAddr>,
 }
 
 /// A way out.
@@ -41,6 +44,11 @@ pub struct Way {
 }
 
 impl UplinkFacts {
+    /// Every address by which the uplink is reached.
+    pub fn own_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.addresses.iter().chain(&self.taken).copied()
+    }
+
     /// Whether new sessions of a family can leave by it.
     pub fn passes(&self, family: Family) -> bool {
         self.carrier && self.ways.contains_key(&family)
@@ -105,9 +113,28 @@ pub(super) fn assess_uplinks(
 ) -> BTreeMap<Name, UplinkFacts> {
     let assess = |uplink: &Uplink| {
         let table = tables.get(&uplink.name)?;
-        Some((uplink.name.clone(), assess_uplink(uplink, *table, seen)))
+        let mut facts = assess_uplink(uplink, *table, seen);
+        if facts.up {
+            facts.taken = wanted_addresses(site, uplink, &seen.facts);
+        }
+        Some((uplink.name.clone(), facts))
     };
     site.uplinks.iter().filter_map(assess).collect()
+}
+
+/// What services want to be reached by over this uplink, unless the device has it from others.
+fn wanted_addresses(site: &Site, uplink: &Uplink, facts: &Facts) -> BTreeSet<IpAddr> {
+    let address = |one: &Virtual| match one {
+        Virtual::Address { address, on } if *on == uplink.name => Some(*address),
+        Virtual::Address { .. } | Virtual::Uplink(_) => None,
+    };
+    let all = site.services.iter().flat_map(|service| &service.virtuals).filter_map(address);
+    let foreign = |address: &IpAddr| {
+        facts
+            .addresses_of(&uplink.interface, Family::of(*address))
+            .any(|a| a.net.addr() == *address)
+    };
+    all.filter(|address| !foreign(address)).collect()
 }
 
 fn both(reason: &str) -> BTreeMap<Family, String> {

@@ -86,9 +86,9 @@ fn family_rules(layout: &Layout, view: &View, family: Family) -> Vec<Rule> {
     rules
 }
 
-/// Sources that belong to an uplink: its addresses, and the networks that its ISP routes to us.
+/// Sources that belong to an uplink: its addresses, those that we take for services too, and the networks that its ISP routes to us.
 fn own_sources(uplink: &Uplink, facts: Option<&UplinkFacts>, family: Family) -> BTreeSet<IpNet> {
-    let addresses = facts.into_iter().flat_map(|facts| facts.addresses.iter().copied());
+    let addresses = facts.into_iter().flat_map(UplinkFacts::own_addresses);
     let hosts = addresses.map(IpNet::from);
     let all = hosts.chain(uplink.prefixes.iter().copied());
     all.filter(|net| Family::of_net(net) == family).collect()

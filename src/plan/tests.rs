@@ -1,15 +1,17 @@
 //! The plan as a whole: golden texts for the shipped profiles, and the difference's laws.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test says what it expects
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
 
-use super::{Layout, Remembered, Scope, assess, build, diff, interesting_sysctls};
-use crate::kstate::{Address, Facts, KernelState, Link, Route, RouteKind, Snapshot, SysctlKey};
+use super::{Layout, Remembered, Scope, assess, build, diff, interesting_sysctls, removal};
+use crate::kstate::{
+    Address, Facts, KernelState, Link, OwnAddress, Route, RouteKind, Snapshot, Step, SysctlKey,
+};
 use crate::model::{Family, Gateway, IfName, Site, TableId};
 use crate::profile;
 
@@ -148,7 +150,8 @@ fn applied(observed: &KernelState, desired: &KernelState) -> KernelState {
 
 /// One of the shipped sites, with some of what it needs missing or changed.
 fn damaged() -> impl Strategy<Value = (KernelState, KernelState)> {
-    let sites: Vec<Site> = profiles().into_values().collect();
+    let served = profile::load_bytes(SERVED.as_bytes()).site;
+    let sites: Vec<Site> = profiles().into_values().chain(served).collect();
     let count = sites.len();
     (0..count, 0..count, any::<u64>()).prop_map(move |(from, to, seed)| {
         let (mut observed, _) = desired(sites[from].clone());
@@ -165,6 +168,7 @@ fn damage(state: &mut KernelState, seed: u64) {
         number += 1;
         !lost(number)
     };
+    state.addresses.retain(|_| keep());
     state.routes.retain(|_| keep());
     state.rules.retain(|_| keep());
     let Some(table) = &mut state.nft else { return };
@@ -186,6 +190,7 @@ proptest! {
     fn applying_the_difference_gives_what_is_desired((observed, desired) in damaged()) {
         let after = applied(&observed, &desired);
         prop_assert!(diff(&desired, &after, Scope::All).is_empty());
+        prop_assert_eq!(&after.addresses, &desired.addresses);
         prop_assert_eq!(&after.routes, &desired.routes);
         prop_assert_eq!(&after.rules, &desired.rules);
         prop_assert_eq!(after.nft.as_ref().map(|t| &t.chains), desired.nft.as_ref().map(|t| &t.chains));
@@ -232,4 +237,120 @@ fn learned_bindings_are_never_flushed_or_recreated_while_their_policy_stays() {
     let commands = diff(&wanted, &observed, Scope::All).commands();
     let touched = |command: &&String| command.contains(" bind") && !command.contains("rule");
     assert_eq!(commands.iter().filter(touched).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+const SERVED: &str = "
+version: 1
+site: served
+uplinks:
+  fiber: { interface: wan0 }
+  cable: { interface: wan1 }
+groups:
+  web: { servers: { a: { address: 10.0.0.2 } } }
+services:
+  site:
+    virtual: [fiber, { address: 203.0.113.10, on: fiber }, { address: \"2001:db8:a::10\", on: fiber }]
+    protocol: tcp
+    ports: [443]
+    group: web
+  mail:
+    virtual: [{ address: 203.0.113.10, on: fiber }, { address: 203.0.113.11, on: cable }]
+    protocol: tcp
+    ports: [25]
+    group: web
+";
+
+/// What is desired of this host.
+fn desired_of(text: &str, seen: &Snapshot) -> KernelState {
+    let site = profile::load_bytes(text.as_bytes()).site.expect("a right profile");
+    let layout = Layout::new(site, &Remembered::default());
+    let view = assess(&layout, seen, &Arc::default());
+    build(&layout, &view, seen)
+}
+
+fn served_host() -> Snapshot {
+    host(&profile::load_bytes(SERVED.as_bytes()).site.unwrap())
+}
+
+fn own(device: &str, address: &str) -> OwnAddress {
+    OwnAddress { device: IfName::new(device).unwrap(), address: address.parse().unwrap() }
+}
+
+/// The priorities of the rules for packets from an address, and whether `own4` or `own6` has it.
+fn treated_as_own(state: &KernelState, own: &OwnAddress) -> (Vec<u32>, bool) {
+    let source = Some(IpNet::from(own.address));
+    let rules = state.rules.iter().filter(|rule| rule.source == source);
+    let name = format!("own{}", Family::of(own.address).digit());
+    let set = &state.nft.as_ref().unwrap().sets[&name];
+    let mut texts = set.elements.iter().map(|(key, data)| set.shape.render(key, data));
+    let element = format!("{} . {}", own.device, own.address).replace(' ', "");
+    let has = |text: String| text.replace([' ', '"'], "") == element;
+    (rules.map(|rule| rule.priority.0).collect(), texts.any(has))
+}
+
+#[test]
+fn addresses_of_services_are_taken_where_the_profile_says() {
+    let seen = served_host();
+    let desired = desired_of(SERVED, &seen);
+    let wanted = [("wan0", "203.0.113.10"), ("wan0", "2001:db8:a::10"), ("wan1", "203.0.113.11")];
+    let wanted: BTreeSet<_> = wanted.map(|(device, address)| own(device, address)).into();
+    assert_eq!(desired.addresses, wanted);
+    let site = profile::load_bytes(SERVED.as_bytes()).site.unwrap();
+    let ids = Layout::new(site, &Remembered::default()).ids.uplinks;
+    for own in &wanted {
+        let uplink = if own.device.as_str() == "wan0" { "fiber" } else { "cable" };
+        let id = ids.iter().find(|(name, _)| name.as_str() == uplink).unwrap().1;
+        assert_eq!(treated_as_own(&desired, own), (vec![10_200 + u32::from(id.0)], true), "{own}");
+    }
+    // Nothing else goes out with them: neither a route's source nor what is translated.
+    let mut taken = wanted.iter().map(|own| own.address);
+    assert!(!taken.any(|address| desired.routes.iter().any(|r| r.source == Some(address))));
+    let commands = diff(&desired, &seen.ours, Scope::All).commands();
+    let place = |part: &str| commands.iter().position(|command| command.starts_with(part));
+    let add = place("ip addr add 203.0.113.10/32 dev wan0 proto 201");
+    assert!(add.is_some() && add < place("nft"), "{commands:#?}");
+    let six = place("ip -6 addr add 2001:db8:a::10/128 dev wan0 nodad proto 201");
+    assert!(six.is_some() && six < place("nft"), "{commands:#?}");
+}
+
+#[test]
+fn an_address_in_force_stays_ours_and_one_of_others_stays_theirs() {
+    let mut seen = served_host();
+    let first = desired_of(SERVED, &seen);
+    seen.ours.addresses.clone_from(&first.addresses);
+    assert_eq!(desired_of(SERVED, &seen), first);
+    let one = own("wan0", "203.0.113.10");
+    let net = "203.0.113.10/24".parse().unwrap();
+    seen.facts.addresses.insert(address(&one.device, net));
+    let desired = desired_of(SERVED, &seen);
+    assert!(!desired.addresses.contains(&one) && desired.addresses.len() == 2);
+    // The administrator's serves as well.
+    assert_eq!(treated_as_own(&desired, &one), treated_as_own(&first, &one));
+    let commands = diff(&desired, &seen.ours, Scope::All).commands();
+    let delete = "ip addr del 203.0.113.10/32 dev wan0 proto 201";
+    assert_eq!(commands.last().map(String::as_str), Some(delete));
+}
+
+#[test]
+fn no_address_is_taken_on_a_device_that_is_down_or_gone() {
+    let mut seen = served_host();
+    seen.facts.links.get_mut(&IfName::new("wan0").unwrap()).unwrap().up = false;
+    seen.facts.links.remove(&IfName::new("wan1").unwrap());
+    assert!(desired_of(SERVED, &seen).addresses.is_empty());
+}
+
+#[test]
+fn addresses_of_services_that_are_gone_are_given_up_last() {
+    let mut seen = served_host();
+    seen.ours = desired_of(SERVED, &seen);
+    let without = SERVED.split_once("groups:").unwrap().0;
+    let desired = desired_of(without, &seen);
+    let steps = diff(&desired, &seen.ours, Scope::All).steps;
+    let deletes = |step: &&Step| matches!(step, Step::DeleteAddress(_));
+    assert_eq!(steps.iter().rev().take_while(deletes).count(), 3, "{steps:#?}");
+    let taken_down = removal(&seen.ours);
+    assert_eq!(taken_down.steps.iter().filter(deletes).count(), 3);
+    let mut left = seen.ours.clone();
+    taken_down.steps.iter().for_each(|step| left.apply(step));
+    assert!(left.addresses.is_empty() && left.nft.is_none());
 }

@@ -9,7 +9,7 @@ mod lookup;
 mod route;
 mod rule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_core::{DecodeError, Parseable};
 use netlink_packet_route::AddressFamily;
@@ -20,10 +20,11 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use nix::libc;
 
+use self::address::Whose;
 use super::KernelError;
 use super::socket::{Channel, NetlinkError};
 use super::wire::{CREATE, EXCL, Message, REPLACE};
-use crate::kstate::{Address, Link, Lookup, Route, RouteQuery, Rule};
+use crate::kstate::{Address, Link, Lookup, OwnAddress, Route, RouteQuery, Rule};
 use crate::model::{Family, IfName};
 
 pub(super) use link::has_carrier;
@@ -31,6 +32,9 @@ pub use route::NoSuchDevice;
 
 /// Devices by their index, as of one dump of links.
 pub(super) type Names = BTreeMap<u32, IfName>;
+
+/// Addresses of ours and of others.
+pub(super) type Addresses = (BTreeSet<OwnAddress>, BTreeSet<Address>);
 
 /// The rtnetlink side of the kernel.
 #[derive(Debug)]
@@ -57,12 +61,58 @@ impl Rtnl {
         Ok(links.into_iter().collect())
     }
 
-    /// Every address of a known device.
-    pub(super) fn addresses(&mut self, names: &Names) -> Result<Vec<Address>, KernelError> {
+    /// Every address of a known device: ours, and those of others.
+    pub(super) fn addresses(&mut self, names: &Names) -> Result<Addresses, KernelError> {
+        let all = self.dump_addresses(names).map_err(KernelError::ReadAddresses)?;
+        let mut addresses = Addresses::default();
+        for one in all {
+            match one {
+                Whose::Ours(own) => drop(addresses.0.insert(own)),
+                Whose::Foreign(address) => drop(addresses.1.insert(address)),
+            }
+        }
+        Ok(addresses)
+    }
+
+    fn dump_addresses(&mut self, names: &Names) -> Result<Vec<Whose>, NetlinkError> {
         let request = Message::new(libc::RTM_GETADDR, 0).body(&AddressMessage::default());
-        self.channel
-            .dump(&request, |body| decode_address(body, names))
-            .map_err(KernelError::ReadAddresses)
+        self.channel.dump(&request, |body| decode_address(body, names))
+    }
+
+    /// Takes an address; one that is there already is fine.
+    pub(super) fn add_address(&mut self, own: &OwnAddress) -> Result<(), KernelError> {
+        match self.try_add_address(own) {
+            Err(RouteError::Netlink(error)) if error.is(&[Errno::EEXIST]) => Ok(()),
+            other => {
+                other.map_err(|source| KernelError::AddAddress { address: own.clone(), source })
+            }
+        }
+    }
+
+    fn try_add_address(&mut self, own: &OwnAddress) -> Result<(), RouteError> {
+        let index = route::index_of(&own.device)?;
+        let body = address::encode(own, index);
+        Ok(self.channel.request(Message::new(libc::RTM_NEWADDR, CREATE | EXCL).body(&body))?)
+    }
+
+    /// Gives an address up; one that is gone already (alone or with its device) is fine.
+    ///
+    /// The kernel does not look at the protocol when it deletes, so we look first.
+    pub(super) fn delete_address(&mut self, own: &OwnAddress) -> Result<(), KernelError> {
+        let Ok(index) = route::index_of(&own.device) else {
+            return Ok(());
+        };
+        let fail = |source| KernelError::DeleteAddress { address: own.clone(), source };
+        let names = Names::from([(index, own.device.clone())]);
+        let ours = |whose: &Whose| matches!(whose, Whose::Ours(found) if found == own);
+        if !self.dump_addresses(&names).map_err(fail)?.iter().any(ours) {
+            return Ok(());
+        }
+        let body = address::encode(own, index);
+        match self.channel.request(Message::new(libc::RTM_DELADDR, 0).body(&body)) {
+            Err(error) if error.is(&[Errno::EADDRNOTAVAIL, Errno::ENODEV]) => Ok(()),
+            other => other.map_err(fail),
+        }
     }
 
     /// Every route of one family, but those of the table `local` and cached ones.
@@ -188,7 +238,7 @@ impl Rtnl {
     }
 }
 
-fn decode_address(body: &[u8], names: &Names) -> Option<Address> {
+fn decode_address(body: &[u8], names: &Names) -> Option<Whose> {
     address::decode(&readable("address", AddressMessage::parse(body))?, names)
 }
 
@@ -204,14 +254,17 @@ fn decode_rule(body: &[u8]) -> Option<Rule> {
 /// read can be written, too.
 pub(super) fn decode_any(body: &[u8]) {
     let names: Names = IfName::new("wan0").map(|name| (3, name)).into_iter().collect();
-    let _ = (link::decode(body), decode_address(body, &names));
+    let _ = link::decode(body);
+    if let Some(Whose::Ours(own)) = decode_address(body, &names) {
+        let _ = address::encode(&own, 3);
+    }
     for route in decode_route(body, &names).into_iter().flatten() {
         let _ = route::encode(&Route { device: None, ..route });
     }
     let _ = decode_rule(body).map(|rule| rule::encode(&rule));
 }
 
-/// Why a route could not be added.
+/// Why a route or an address could not be added.
 #[derive(Debug, thiserror::Error)]
 pub enum RouteError {
     /// Its device does not exist.

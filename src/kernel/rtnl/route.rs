@@ -14,7 +14,7 @@ use super::{Names, address_family};
 use crate::kstate::{Route, RouteKind};
 use crate::model::{Family, IfName, TableId};
 
-/// A route through a device that does not exist.
+/// A route through a device that does not exist, or an address on one.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no interface {0}")]
 pub struct NoSuchDevice(IfName);
@@ -155,10 +155,7 @@ pub(super) fn encode(route: &Route) -> Result<RouteMessage, NoSuchDevice> {
         attributes.push(gateway_attribute(route.family(), gateway));
     }
     if let Some(device) = &route.device {
-        // Looked up each time: a device that was made again has another index.
-        let index = nix::net::if_::if_nametoindex(device.as_str())
-            .map_err(|_| NoSuchDevice(device.clone()))?;
-        attributes.push(RouteAttribute::Oif(index));
+        attributes.push(RouteAttribute::Oif(index_of(device)?));
     }
     if let Some(source) = route.source {
         attributes.push(RouteAttribute::PrefSource(source.into()));
@@ -170,6 +167,11 @@ pub(super) fn encode(route: &Route) -> Result<RouteMessage, NoSuchDevice> {
         attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
     }
     Ok(message)
+}
+
+/// Looked up each time: a device that was made again has another index.
+pub(super) fn index_of(device: &IfName) -> Result<u32, NoSuchDevice> {
+    nix::net::if_::if_nametoindex(device.as_str()).map_err(|_| NoSuchDevice(device.clone()))
 }
 
 fn header(route: &Route) -> RouteHeader {

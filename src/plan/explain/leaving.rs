@@ -106,7 +106,7 @@ fn keeps_source(case: &Case<'_>, uplink: &Uplink) -> bool {
     let source = case.question.source;
     let link_local = matches!(source, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let facts = case.scene.view.uplinks.get(&uplink.name);
-    let own = facts.is_some_and(|facts| facts.addresses.contains(&source));
+    let own = facts.is_some_and(|facts| facts.own_addresses().any(|a| a == source));
     let in_prefixes = uplink.prefixes.iter().any(|net: &IpNet| net.contains(&source));
     link_local
         || own

@@ -108,7 +108,7 @@ pub fn origin(scene: Scene<'_>, question: &Question, back: &Lookup) -> Result<Or
     }
     let holds = |uplink: &&crate::model::Uplink| {
         let facts = scene.view.uplinks.get(&uplink.name);
-        facts.is_some_and(|facts| facts.addresses.contains(&question.destination))
+        facts.is_some_and(|facts| facts.own_addresses().any(|a| a == question.destination))
     };
     let uplink = scene.layout.site.uplinks.iter().find(holds);
     let device = uplink.map(|uplink| Origin::Device(uplink.interface.clone()));

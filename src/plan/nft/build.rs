@@ -296,6 +296,14 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
+    /// Appends a rule, if there is one.
+    pub(super) fn rules(&mut self, text: Option<String>, origin: &str) -> &mut Self {
+        if let Some(text) = text {
+            self.rule(text, origin);
+        }
+        self
+    }
+
     /// Appends a rule that comes from a profile key (or from none).
     pub(super) fn rule(&mut self, text: impl Into<String>, origin: &str) -> &mut Self {
         self.chain.rules.push(Declared::new(text, origin));

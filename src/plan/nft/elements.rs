@@ -107,8 +107,8 @@ fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family)
             continue;
         };
         let device = ifname_bytes(&uplink.interface);
-        for source in facts.addresses.iter().filter(|a| Family::of(**a) == family) {
-            let key = concatenate(&[device.clone(), address_bytes(*source)]);
+        for source in facts.own_addresses().filter(|a| Family::of(*a) == family) {
+            let key = concatenate(&[device.clone(), address_bytes(source)]);
             own.insert(key, ElementData::Nothing);
         }
         if let Some(way) = facts.ways.get(&family) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::build::{Builder, names};
 use super::matching::{anonymous_set, nets_of};
-use crate::kstate::Snapshot;
+use crate::kstate::{KNOCKING, Snapshot};
 use crate::model::{Family, NatMode};
 use crate::plan::lans::inside_networks;
 use crate::plan::view::{Layout, View};
@@ -59,9 +59,22 @@ fn add_from_uplink(table: &mut Builder, layout: &Layout, inside: &BTreeSet<IpNet
     }
     rules
         .rule(format!("ct mark & {uplink} != 0 accept"), "")
+        .rules(ended_services(layout), "services")
         .rule(format!("ct mark & {} != 0 drop", layout.site.marks.policy), "")
         .rule("meta pkttype != host accept", "")
         .rule(format!("iifname vmap @{}", names::ENTRY), "");
+}
+
+/// The client of a service whose session has left its server is told so.
+fn ended_services(layout: &Layout) -> Option<String> {
+    let marks = layout.site.marks;
+    (!layout.site.services.is_empty()).then(|| {
+        format!(
+            "ct mark & {} != 0 ct mark & {} != 0 ct direction original meta l4proto tcp reject \
+             with tcp reset",
+            marks.policy, marks.server
+        )
+    })
 }
 
 /// A new session from inside: a specific route through an uplink pins it there; a route to another
@@ -168,8 +181,13 @@ fn add_output(table: &mut Builder, layout: &Layout) {
 /// a session's, and never leave by an uplink.
 fn add_untracked(table: &mut Builder, layout: &Layout) {
     let (uplink, reserved) = (layout.site.marks.uplink, layout.site.marks.reserved());
-    table
-        .hook("untracked", "type filter hook output priority raw; policy accept;")
+    let mut rules = table.hook("untracked", "type filter hook output priority raw; policy accept;");
+    if !layout.site.services.is_empty() {
+        // To clients of services, who are behind the uplinks.
+        let (major, minor) = (KNOCKING >> 16, KNOCKING & 0xffff);
+        rules.rule(format!("meta priority {major:x}:{minor:x} notrack accept"), "services");
+    }
+    rules
         .rule(format!("meta mark & {uplink} != {reserved} accept"), "")
         .rule(format!("oifname @{} drop", names::UPLINKS), "")
         .rule("notrack", "");
