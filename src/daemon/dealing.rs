@@ -136,18 +136,18 @@ fn why(layout: &Layout, measure: Measure, offers: &[Offer]) -> String {
         uplink.map_or("", |(uplink, _)| uplink.name.as_str())
     };
     let figure = |offer: &Offer| match measure {
-        Measure::Delay => offer
+        Measure::Delay | Measure::Response => offer
             .delay
             .map_or("not measured".to_owned(), |d| format!("{:.1} ms", d.as_secs_f64() * 1000.0)),
-        Measure::Usage => offer
+        Measure::Usage | Measure::Connections => offer
             .usage
             .map_or("bandwidth not known".to_owned(), |u| format!("{:.0} % in use", u * 100.0)),
     };
     let all: Vec<String> =
         offers.iter().map(|offer| format!("{} {}", name(offer.id), figure(offer))).collect();
     let what = match measure {
-        Measure::Delay => "the shortest round-trip time decides",
-        Measure::Usage => "free bandwidth decides",
+        Measure::Delay | Measure::Response => "the shortest round-trip time decides",
+        Measure::Usage | Measure::Connections => "free bandwidth decides",
     };
     format!("{what}: {}", all.join(", "))
 }

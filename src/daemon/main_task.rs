@@ -13,8 +13,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::engine::{Action, Engine, Event, Level};
 use super::evacuator::{Evacuated, Evacuator};
+use super::checks::CheckAsk;
 use super::judge::{Ask, Judge};
 use super::loading::{LoadError, load_profile};
+use super::loads::Loads;
 use super::mending::Mended;
 use super::reader::{Asked, Reader};
 use super::reconciler::{InForce, Order, Reconciler};
@@ -74,6 +76,8 @@ enum Done {
     Loaded(Box<Result<(Site, String), LoadError>>, Vec<Reply>),
     /// A named target was looked up.
     Resolved(String, Vec<IpAddr>),
+    /// Live connections were counted, if they could be.
+    Loads(Option<Loads>),
 }
 
 /// All that the task knows.
@@ -94,14 +98,17 @@ pub(super) struct MainTask {
     sample: Option<Sample>,
     last_steer: Option<Duration>,
     prober: Prober,
-    /// The way on which answers come back.
+    /// The ways on which answers come back: of targets, and of servers.
     answers: (UnboundedSender<Answer>, UnboundedReceiver<Answer>),
+    checked: (UnboundedSender<Checked>, UnboundedReceiver<Checked>),
     /// When named targets are looked up again.
     lookup: Instant,
 }
 
 /// What came of a question.
 type Answer = (Family, Question, Outcome);
+/// The same, of a server: by whose inquiry.
+type Checked = (u64, Question, Outcome);
 
 impl MainTask {
     pub(super) fn new(
@@ -127,6 +134,7 @@ impl MainTask {
             last_steer: None,
             prober: Prober::default(),
             answers: mpsc::unbounded_channel(),
+            checked: mpsc::unbounded_channel(),
             lookup: clock::now(),
         }
     }
@@ -148,6 +156,8 @@ impl MainTask {
         let mut sampling = tokio::time::interval(SAMPLING);
         let mut traffic = tokio::time::interval(TRAFFIC);
         traffic.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut loads = tokio::time::interval(TRAFFIC);
+        loads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = tokio::time::interval(watchdog_interval());
         self.handle(Event::Timer);
         loop {
@@ -184,6 +194,13 @@ impl MainTask {
                     }
                     self.handle(Event::Answered(all));
                 }
+                Some(answer) = self.checked.1.recv() => {
+                    let mut all = vec![answer];
+                    while let Ok(more) = self.checked.1.try_recv() {
+                        all.push(more);
+                    }
+                    self.handle(Event::Checked(all));
+                }
                 () = sleep_until(Some(self.lookup)) => self.look_up(),
                 Some(done) = evacuated.recv() => self.handle(Event::Evacuated(done)),
                 Some(mended) = mended.recv() => self.handle(Event::Mended(mended)),
@@ -195,6 +212,7 @@ impl MainTask {
                 _ = hangup.recv() => self.reload(None),
                 _ = sampling.tick() => self.measure(None),
                 _ = traffic.tick(), if self.engine.wants_traffic() => self.read_traffic(),
+                _ = loads.tick(), if self.engine.wants_loads() => self.read_loads(),
                 _ = watchdog.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
                 }
@@ -218,6 +236,7 @@ impl MainTask {
                 Action::Steer(ops) => self.steer(ops, now),
                 Action::Announce(addresses) => announce(addresses),
                 Action::Ask(ask) => self.ask(*ask),
+                Action::Check(ask) => self.check(*ask),
                 Action::Paths(paths) => self.prober.keep(&paths),
                 Action::Keep(standings) => {
                     self.workers.reconciler.send(Order::Standings(standings));
@@ -233,6 +252,13 @@ impl MainTask {
                 Action::Settled(generation, failure) => self.settle(generation, failure.as_ref()),
             }
         }
+    }
+
+    /// How many live connections servers have: a walk over all sessions, elsewhere.
+    fn read_loads(&mut self) {
+        let (ask, answer) = oneshot::channel();
+        self.workers.reader.ask(Asked::Loads(self.engine.layout.clone(), ask));
+        self.pending.spawn(async move { Done::Loads(answer.await.ok()) });
     }
 
     /// What devices have carried: a small file.
@@ -252,6 +278,17 @@ impl MainTask {
         tokio::spawn(async move {
             // If this task has ended, nobody wants to know.
             let _ = answers.send((family, question, asking.await));
+        });
+    }
+
+    fn check(&mut self, ask: CheckAsk) {
+        let CheckAsk { inquiry, question, way } = ask;
+        let timeout = question.timeout + GRACE;
+        let asking = self.prober.check(way.server, &way.kind, way.port, timeout);
+        let answers = self.checked.0.clone();
+        tokio::spawn(async move {
+            // If this task has ended, nobody wants to know.
+            let _ = answers.send((inquiry, question, asking.await));
         });
     }
 
@@ -331,6 +368,11 @@ impl MainTask {
                 let _ = reply.send(self.status(&sample));
             }
             Done::Measured(sample, None) => self.sample = Some(sample),
+            Done::Loads(loads) => {
+                if let Some(loads) = loads {
+                    self.handle(Event::Loads(loads));
+                }
+            }
             Done::Resolved(name, addresses) => {
                 if addresses.is_empty() {
                     // What it was before is better than nothing.

@@ -10,10 +10,12 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::checks::Seat;
 use super::explaining::explain;
+use super::loads::Loads;
 use super::report::Measures;
 use super::requests::{Binding, Refusal};
-use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, read_device_bytes};
+use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, Session, read_device_bytes};
 use crate::kstate::{ElementData, FieldType, SetShape, render_fields};
 use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, IfName, Mark, MarkMask, Persistence, Policy};
@@ -24,6 +26,8 @@ use crate::plan::{Layout, Standings, address_hash, binding_shape, names};
 pub(super) enum Asked {
     /// Read figures.
     Measures(Arc<Layout>, oneshot::Sender<Measures>),
+    /// Count the live connections of servers.
+    Loads(Arc<Layout>, oneshot::Sender<Loads>),
     /// Read bindings.
     Bindings(Arc<Layout>, oneshot::Sender<Result<Vec<Binding>, Refusal>>),
     /// Explain where a session goes.
@@ -65,6 +69,7 @@ impl Worker {
             // An answer that nobody waits for any more is dropped.
             match question {
                 Asked::Measures(layout, reply) => drop(reply.send(self.measure(&layout))),
+                Asked::Loads(layout, reply) => drop(reply.send(self.loads(&layout))),
                 Asked::Bindings(layout, reply) => drop(reply.send(self.bindings(&layout))),
                 Asked::Explain(layout, standings, question, reply) => {
                     let answer = explain(&mut self.kernel, &layout, &standings, &question);
@@ -105,6 +110,23 @@ impl Worker {
 
     fn sessions(&mut self, mask: MarkMask) -> Result<BTreeMap<Mark, u64>, KernelError> {
         self.conntrack()?.count_by_mark(mask)
+    }
+
+    /// Live connections; none when they cannot be read.
+    fn loads(&mut self, layout: &Layout) -> Loads {
+        let seats = server_seats(layout);
+        let mut loads: Loads = seats.values().map(|seat| (seat.clone(), 0)).collect();
+        let mask = layout.site.marks.server;
+        // What was seen until an error is true.
+        let _ = self.conntrack().and_then(|conntrack| {
+            conntrack.walk(None, |session| {
+                let key = (session.reply.src, Mark(session.mark.0 & mask.0));
+                if let Some(seat) = seats.get(&key).filter(|_| is_live(session)) {
+                    *loads.entry(seat.clone()).or_insert(0) += 1;
+                }
+            })
+        });
+        loads
     }
 
     fn learned(&mut self, policy: &Policy, family: Family) -> Vec<DumpedElement> {
@@ -157,6 +179,28 @@ impl Worker {
             none => none.insert(Conntrack::open()?),
         })
     }
+}
+
+/// Address and mark → server.
+pub(super) fn server_seats(layout: &Layout) -> HashMap<(IpAddr, Mark), Seat> {
+    let mut seats = HashMap::new();
+    for group in layout.groups() {
+        for family in Family::BOTH {
+            for (server, id) in group.servers(family) {
+                let seat = (group.group.name.clone(), server.name.clone());
+                seats.insert((server.address, group.mark(id)), seat);
+            }
+        }
+    }
+    seats
+}
+
+/// `TCP_CONNTRACK_TIME_WAIT`: from here on a connection is over.
+const OVER: u8 = 7;
+
+/// Whether a session counts as a live connection.
+pub(super) fn is_live(session: &Session) -> bool {
+    session.tcp_state.is_none_or(|state| state < OVER)
 }
 
 fn device_of(key: &[u8]) -> Option<IfName> {
