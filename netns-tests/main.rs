@@ -40,6 +40,7 @@ mod probes;
 mod random;
 mod refusals;
 mod reload;
+mod services;
 mod sessions;
 mod stage;
 mod unlucky;

@@ -1,6 +1,7 @@
 //! What every scenario needs.
 
 mod answers;
+pub mod farm;
 mod site;
 mod snapshot;
 mod targets;
