@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
@@ -11,12 +12,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::explain::Asked;
-use crate::daemon::{Refusal, Request, Status};
+use crate::daemon::{Binding, Refusal, Request, SessionLine, Status};
 use crate::plan::Admin;
 
 /// The socket's name in the runtime directory.
@@ -63,9 +65,14 @@ pub(super) fn router(engine: Engine) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/uplinks", get(uplinks))
         .route("/v1/policies", get(policies))
+        .route("/v1/services", get(services))
+        .route("/v1/groups", get(groups))
         .route("/v1/bindings", get(bindings))
+        .route("/v1/sessions", get(sessions))
         .route("/v1/explain", get(explain))
         .route("/v1/uplinks/{name}/{order}", post(order))
+        .route("/v1/servers/{name}/{order}", post(order_server_alone))
+        .route("/v1/servers/{group}/{name}/{order}", post(order_server))
         .route("/v1/reload", post(reload))
         .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
@@ -99,9 +106,90 @@ async fn policies(State(engine): State<Engine>) -> Response {
     whole_status(&engine).await.map_or_else(|refusal| refusal, |s| policies(s).into_response())
 }
 
-async fn bindings(State(engine): State<Engine>) -> Response {
+async fn services(State(engine): State<Engine>) -> Response {
+    let services = |s: Status| Json(json!({ "version": 1, "services": s.services, "groups": s.groups }));
+    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| services(s).into_response())
+}
+
+async fn groups(State(engine): State<Engine>) -> Response {
+    let groups = |status: Status| Json(json!({ "version": 1, "groups": status.groups }));
+    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| groups(s).into_response())
+}
+
+/// Which bindings are wanted.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WantedBindings {
+    service: Option<String>,
+    client: Option<IpAddr>,
+}
+
+/// Which sessions are wanted.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct WantedSessions {
+    uplink: Option<String>,
+    service: Option<String>,
+    server: Option<String>,
+}
+
+async fn sessions(
+    State(engine): State<Engine>,
+    wanted: Result<Query<WantedSessions>, QueryRejection>,
+) -> Response {
+    let wanted = match wanted {
+        Ok(Query(wanted)) => wanted,
+        Err(bad) => return refuse(StatusCode::BAD_REQUEST, &bad.body_text()),
+    };
+    match ask(&engine, Request::Sessions).await {
+        Some(Ok(mut sessions)) => {
+            sessions.retain(|session| wanted.admits(session));
+            Json(json!({ "version": 1, "sessions": sessions })).into_response()
+        }
+        Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
+        None => stopping(),
+    }
+}
+
+impl WantedSessions {
+    fn admits(&self, session: &SessionLine) -> bool {
+        let is = |wanted: &Option<String>, has: &Option<String>| {
+            wanted.is_none() || wanted == has
+        };
+        // A server by its name alone, or with its group.
+        let server = self.server.as_ref().is_none_or(|wanted| {
+            session.server.as_ref().is_some_and(|has| {
+                has == wanted || has.split_once('/').is_some_and(|(_, name)| name == wanted)
+            })
+        });
+        is(&self.uplink, &session.uplink) && is(&self.service, &session.service) && server
+    }
+}
+
+impl WantedBindings {
+    fn admits(&self, binding: &Binding) -> bool {
+        let service = self.service.as_ref().is_none_or(|name| binding.services.contains(name));
+        let client = self.client.is_none_or(|client| match binding.client.parse::<IpNet>() {
+            Ok(net) => net.contains(&client),
+            Err(_) => binding.client.parse() == Ok(client),
+        });
+        service && client
+    }
+}
+
+async fn bindings(
+    State(engine): State<Engine>,
+    wanted: Result<Query<WantedBindings>, QueryRejection>,
+) -> Response {
+    let wanted = match wanted {
+        Ok(Query(wanted)) => wanted,
+        Err(bad) => return refuse(StatusCode::BAD_REQUEST, &bad.body_text()),
+    };
     match ask(&engine, Request::Bindings).await {
-        Some(Ok(bindings)) => Json(json!({ "version": 1, "bindings": bindings })).into_response(),
+        Some(Ok(mut bindings)) => {
+            bindings.retain(|binding| wanted.admits(binding));
+            Json(json!({ "version": 1, "bindings": bindings })).into_response()
+        }
         Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         None => stopping(),
     }
@@ -140,6 +228,38 @@ async fn order(
     };
     match ask(&engine, |reply| Request::Order(name.clone(), admin, reply)).await {
         Some(Ok(())) => Json(json!({ "uplink": name, "admin": admin.as_str() })).into_response(),
+        Some(Err(Refusal(reason))) => refuse(StatusCode::NOT_FOUND, &reason),
+        None => stopping(),
+    }
+}
+
+async fn order_server(
+    State(engine): State<Engine>,
+    Path((group, name, order)): Path<(String, String, String)>,
+) -> Response {
+    give_order(&engine, Some(group), name, &order).await
+}
+
+async fn order_server_alone(
+    State(engine): State<Engine>,
+    Path((name, order)): Path<(String, String)>,
+) -> Response {
+    give_order(&engine, None, name, &order).await
+}
+
+async fn give_order(
+    engine: &Engine,
+    group: Option<String>,
+    name: String,
+    order: &str,
+) -> Response {
+    let Some(admin) = Admin::ordered(order) else {
+        return refuse(StatusCode::NOT_FOUND, "a server takes drain, disable and enable");
+    };
+    match ask(engine, |reply| Request::OrderServer(group, name, admin, reply)).await {
+        Some(Ok(server)) => {
+            Json(json!({ "server": server, "admin": admin.as_str() })).into_response()
+        }
         Some(Err(Refusal(reason))) => refuse(StatusCode::NOT_FOUND, &reason),
         None => stopping(),
     }

@@ -114,6 +114,18 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what a server may be used for; kept over restarts
+    Server {
+        /// GROUP/NAME, or its name alone where no other group has one of that name
+        name: String,
+        /// What it may be used for
+        order: UplinkOrder,
+        #[command(flatten)]
+        runtime: Runtime,
+        /// Print the answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show how everything is
     Status {
         #[command(flatten)]
@@ -138,8 +150,39 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show which clients are bound to which uplinks
+    /// Show the services, and the servers behind them
+    Services {
+        #[command(flatten)]
+        runtime: Runtime,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the sessions: which uplink, which service, which server
+    Sessions {
+        /// Only those that are pinned to this uplink
+        #[arg(long, value_name = "UPLINK")]
+        uplink: Option<String>,
+        /// Only those of this service
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// Only those with this server: GROUP/NAME, or its name alone
+        #[arg(long, value_name = "SERVER")]
+        server: Option<String>,
+        #[command(flatten)]
+        runtime: Runtime,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show which clients are bound to which uplinks and servers
     Bindings {
+        /// Only those of this service
+        #[arg(long, value_name = "SERVICE")]
+        service: Option<String>,
+        /// Only those of this client
+        #[arg(long, value_name = "ADDR")]
+        client: Option<IpAddr>,
         #[command(flatten)]
         runtime: Runtime,
         /// Print JSON
@@ -162,7 +205,7 @@ pub(super) enum Command {
     Schema,
 }
 
-/// What an uplink may be used for.
+/// What an uplink or a server may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum UplinkOrder {
     /// No new sessions but of clients that are bound to it; sessions go on

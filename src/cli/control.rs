@@ -23,8 +23,29 @@ pub(super) fn policies(runtime_dir: &Path, json: bool) -> ExitCode {
     get(runtime_dir, "/v1/policies", json, show::policies)
 }
 
-pub(super) fn bindings(runtime_dir: &Path, json: bool) -> ExitCode {
-    get(runtime_dir, "/v1/bindings", json, show::bindings)
+pub(super) fn services(runtime_dir: &Path, json: bool) -> ExitCode {
+    get(runtime_dir, "/v1/services", json, show::services)
+}
+
+/// What is wanted, where something is.
+type Wanted<'a> = [(&'a str, Option<String>)];
+
+pub(super) fn bindings(runtime_dir: &Path, wanted: &Wanted<'_>, json: bool) -> ExitCode {
+    get(runtime_dir, &query("/v1/bindings", wanted), json, show::bindings)
+}
+
+pub(super) fn sessions(runtime_dir: &Path, wanted: &Wanted<'_>, json: bool) -> ExitCode {
+    get(runtime_dir, &query("/v1/sessions", wanted), json, show::sessions)
+}
+
+fn query(path: &str, wanted: &Wanted<'_>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (key, value) in wanted {
+        if let Some(value) = value {
+            query.append_pair(key, value);
+        }
+    }
+    format!("{path}?{}", query.finish())
 }
 
 pub(super) fn reload(runtime_dir: &Path, json: bool) -> ExitCode {
@@ -36,12 +57,27 @@ pub(super) fn uplink(runtime_dir: &Path, name: &str, order: UplinkOrder, json: b
         eprintln!("homing: `{name}` is no name of an uplink");
         return ExitCode::from(FAILED);
     }
-    let order = match order {
-        UplinkOrder::Drain => "drain",
-        UplinkOrder::Disable => "disable",
-        UplinkOrder::Enable => "enable",
-    };
-    post(runtime_dir, &format!("/v1/uplinks/{name}/{order}"), json)
+    post(runtime_dir, &format!("/v1/uplinks/{name}/{}", order.verb()), json)
+}
+
+/// `name` is GROUP/NAME, or the name alone.
+pub(super) fn server(runtime_dir: &Path, name: &str, order: UplinkOrder, json: bool) -> ExitCode {
+    let parts: Vec<&str> = name.split('/').collect();
+    if parts.len() > 2 || parts.iter().any(|part| Name::new(part).is_err()) {
+        eprintln!("homing: `{name}` is no name of a server: say GROUP/NAME");
+        return ExitCode::from(FAILED);
+    }
+    post(runtime_dir, &format!("/v1/servers/{name}/{}", order.verb()), json)
+}
+
+impl UplinkOrder {
+    fn verb(self) -> &'static str {
+        match self {
+            UplinkOrder::Drain => "drain",
+            UplinkOrder::Disable => "disable",
+            UplinkOrder::Enable => "enable",
+        }
+    }
 }
 
 /// Orders something; silence means that it is done.

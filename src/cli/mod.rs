@@ -45,7 +45,19 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Doctor { profile, json } => doctor::run(profile.as_deref(), json),
         Command::Explain(asked) => explain::run(asked),
         Command::Lab(lab) => lab::run(lab),
-        Command::Bindings { runtime, json } => control::bindings(&runtime.runtime_dir, json),
+        Command::Server { name, order, runtime, json } => {
+            control::server(&runtime.runtime_dir, &name, order, json)
+        }
+        Command::Services { runtime, json } => control::services(&runtime.runtime_dir, json),
+        Command::Sessions { uplink, service, server, runtime, json } => {
+            let wanted = [("uplink", uplink), ("service", service), ("server", server)];
+            control::sessions(&runtime.runtime_dir, &wanted, json)
+        }
+        Command::Bindings { service, client, runtime, json } => {
+            let client = client.map(|client| client.to_string());
+            let wanted = [("service", service), ("client", client)];
+            control::bindings(&runtime.runtime_dir, &wanted, json)
+        }
     }
 }
 

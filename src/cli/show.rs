@@ -24,7 +24,88 @@ pub(super) fn status(status: &Value) -> String {
     for warning in status["warnings"].as_array().into_iter().flatten() {
         head.push_str(&wrap(&format!("warning: {}", text(warning))));
     }
-    format!("{head}\n{}\n{}", uplinks(status), policies(status))
+    let served = status["services"].as_object().is_some_and(|services| !services.is_empty());
+    let services = if served { format!("\n{}", services(status)) } else { String::new() };
+    format!("{head}\n{}\n{}{services}", uplinks(status), policies(status))
+}
+
+/// Services, and the servers of their groups.
+pub(super) fn services(answer: &Value) -> String {
+    let list = |value: &Value| {
+        let items = value.as_array().into_iter().flatten();
+        let items: Vec<String> = items.map(text).collect();
+        match items.as_slice() {
+            [] => "-".to_owned(),
+            items if items.len() > 4 => format!("{},… ({})", items[..4].join(","), items.len()),
+            items => items.join(","),
+        }
+    };
+    let head = ["SERVICE", "USABLE", "GROUP", "MODE", "BINDINGS", "PORTS", "ADDRESSES"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut reasons = String::new();
+    for (name, service) in entries(answer, "services") {
+        rows.push(vec![
+            name.clone(),
+            if service["usable"] == true { "yes" } else { "no" }.to_owned(),
+            text(&service["group"]),
+            text(&service["persistence"]),
+            text(&service["bindings"]),
+            format!("{} {}", list(&service["protocol"]), list(&service["ports"])),
+            list(&service["virtual"]).replace(',', " "),
+        ]);
+        if service["reason"].as_str().is_some_and(|reason| !reason.is_empty()) {
+            reasons.push_str(&wrap(&format!("{name}: {}", text(&service["reason"]))));
+        }
+    }
+    format!("{}{reasons}\n{}", table(&rows), servers(answer))
+}
+
+fn servers(answer: &Value) -> String {
+    let head = ["SERVER", "HEALTH", "ADMIN", "SHARE", "SESSIONS", "BOUND", "NEW", "ADDRESS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut reasons = String::new();
+    for (group, of) in entries(answer, "groups") {
+        for (name, server) in entries(of, "servers") {
+            let share = server["share"].as_f64().unwrap_or(0.0) * 100.0;
+            rows.push(vec![
+                format!("{group}/{name}"),
+                text(&server["health"]),
+                text(&server["admin"]),
+                format!("{share:.1}%"),
+                text(&server["sessions"]),
+                text(&server["bindings"]),
+                text(&server["new_sessions_total"]),
+                text(&server["address"]),
+            ]);
+            if server["reason"].as_str().is_some_and(|reason| !reason.is_empty()) {
+                reasons.push_str(&wrap(&format!("{group}/{name}: {}", text(&server["reason"]))));
+            }
+        }
+    }
+    format!("{}{reasons}", table(&rows))
+}
+
+/// Sessions, one on each line.
+pub(super) fn sessions(answer: &Value) -> String {
+    let head = ["PROTO", "STATE", "UPLINK", "BY", "SERVER", "LEFT", "SESSION"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for session in answer["sessions"].as_array().into_iter().flatten() {
+        let end = |address: &str, port: &str| match session[port].as_u64() {
+            Some(port) => format!("{}:{port}", text(&session[address])),
+            None => text(&session[address]),
+        };
+        let by = if session["service"].is_null() { "policy" } else { "service" };
+        rows.push(vec![
+            text(&session["protocol"]),
+            text(&session["state"]),
+            text(&session["uplink"]),
+            text(&session[by]),
+            text(&session["server"]),
+            format!("{}s", session["left_s"]),
+            format!("{} to {}", end("client", "client_port"), end("to", "port")),
+        ]);
+    }
+    table(&rows)
 }
 
 /// Uplinks, each with its name and health on one line.
@@ -72,18 +153,32 @@ pub(super) fn policies(answer: &Value) -> String {
     table(&rows)
 }
 
-/// Which client is bound to which uplink.
+/// Which client is bound to which uplink or server.
 pub(super) fn bindings(answer: &Value) -> String {
-    let head = ["POLICY", "UPLINK", "IDLE", "LEFT", "CLIENT"];
+    let head = ["BY", "TO", "AGE", "IDLE", "LEFT", "CLIENT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for binding in answer["bindings"].as_array().into_iter().flatten() {
         let destination = binding["destination"].as_str().map(|to| format!(" to {to}"));
+        let to = match binding["server"].as_str() {
+            Some(server) => format!("{}/{server}", text(&binding["group"])),
+            None => text(&binding["uplink"]),
+        };
+        let services = binding["services"].as_array().into_iter().flatten().map(text);
+        let services = services.collect::<Vec<_>>().join(",");
+        let port = binding["port"].as_str().map(|port| format!(":{port}")).unwrap_or_default();
+        let place = binding["at"].as_str().map(|at| format!(" at {at}{port}"));
         rows.push(vec![
-            text(&binding["policy"]),
-            text(&binding["uplink"]),
+            if services.is_empty() { text(&binding["policy"]) } else { services },
+            to,
+            format!("{}s", text(&binding["age_s"])),
             format!("{}s", binding["idle_s"]),
             format!("{}s", binding["left_s"]),
-            format!("{}{}", text(&binding["client"]), destination.unwrap_or_default()),
+            format!(
+                "{}{}{}",
+                text(&binding["client"]),
+                destination.unwrap_or_default(),
+                place.unwrap_or_default()
+            ),
         ]);
     }
     table(&rows)
@@ -93,6 +188,7 @@ pub(super) fn bindings(answer: &Value) -> String {
 pub fn show_any(answer: &[u8]) {
     if let Ok(answer) = serde_json::from_slice::<Value>(answer) {
         let _ = (status(&answer), uplinks(&answer), policies(&answer), bindings(&answer));
+        let _ = (services(&answer), sessions(&answer));
     }
 }
 

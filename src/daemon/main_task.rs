@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::engine::{Action, Engine, Event, Level};
 use super::evacuator::{Evacuated, Evacuator};
-use super::checks::CheckAsk;
+use super::checks::{CheckAsk, Seat};
 use super::judge::{Ask, Judge};
 use super::loading::{LoadError, load_profile};
 use super::loads::Loads;
@@ -31,7 +31,7 @@ use crate::kernel::{
     Announcer, Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes,
 };
 use crate::kstate::{NftOp, OwnAddress, Step};
-use crate::model::{Family, Outcome, Site};
+use crate::model::{Family, Group, Outcome, Site};
 use crate::plan::{Layout, Remembered, Standings};
 use crate::probe::Prober;
 
@@ -346,6 +346,19 @@ impl MainTask {
                 ));
             }
             Request::Reload(reply) => self.reload(Some(reply)),
+            Request::OrderServer(group, server, admin, reply) => {
+                let answer = find_server(&layout, group.as_deref(), &server).map(|seat| {
+                    let told = format!("{}/{}", seat.0, seat.1);
+                    self.handle(Event::OrderedServer(seat, admin));
+                    told
+                });
+                // Whoever does not wait any more does not mind.
+                let _ = reply.send(answer);
+            }
+            Request::Sessions(reply) => {
+                let view = self.engine.view().unwrap_or_default();
+                self.workers.reader.ask(Asked::Sessions(layout, Box::new(view), reply));
+            }
             Request::Order(uplink, admin, reply) => {
                 let known = layout.site.uplinks.iter().find(|one| one.name.as_str() == uplink);
                 let answer = match known {
@@ -473,12 +486,41 @@ impl MainTask {
             sessions_ended: self.engine.sessions_ended,
             uplinks_since: self.engine.uplinks_since.clone(),
             evacuated: self.engine.evacuated.clone(),
+            evacuated_servers: self.engine.evacuated_servers.clone(),
+            checks: &self.engine.checks,
         };
         let report = self.engine.report.as_ref();
         let view = self.engine.view();
         let judge = &self.engine.judge;
         let sample = self.sample.as_ref();
         build_status(&self.engine.layout, report, view.as_ref(), judge, &background, sample, now)
+    }
+}
+
+/// The server of that name, which may be in one group alone if none is given.
+fn find_server(layout: &Layout, group: Option<&str>, server: &str) -> Result<Seat, Refusal> {
+    let groups = layout.site.groups.values();
+    let groups = groups.filter(|one| group.is_none_or(|name| one.name.as_str() == name));
+    let seat = |group: &Group| {
+        let server = group.servers.iter().find(|one| one.name.as_str() == server)?;
+        Some((group.name.clone(), server.name.clone()))
+    };
+    let found: Vec<Seat> = groups.filter_map(seat).collect();
+    let shown = |seats: &[Seat]| {
+        let all = seats.iter().take(20).map(|(group, server)| format!("{group}/{server}"));
+        all.collect::<Vec<_>>().join(", ")
+    };
+    match found.as_slice() {
+        [seat] => Ok(seat.clone()),
+        [] => {
+            let name = group.map_or_else(|| server.to_owned(), |group| format!("{group}/{server}"));
+            let all = layout.site.groups.values().flat_map(|group| {
+                group.servers.iter().map(|server| (group.name.clone(), server.name.clone()))
+            });
+            let all: Vec<Seat> = all.collect();
+            Err(Refusal(format!("there is no server `{name}`: there are {}", shown(&all))))
+        }
+        several => Err(Refusal(format!("`{server}` is the name of several: {}", shown(several)))),
     }
 }
 

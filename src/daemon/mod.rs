@@ -25,6 +25,7 @@ mod evacuator;
 mod exclusive;
 mod explaining;
 mod judge;
+mod listing;
 mod loading;
 mod loads;
 mod main_task;
@@ -38,6 +39,7 @@ mod run;
 mod server_moves;
 mod state;
 mod status;
+mod status_services;
 mod sweeper;
 mod takedown;
 #[cfg(test)]
@@ -48,10 +50,11 @@ pub use loading::{LoadError, load_profile};
 pub use mending::Mended;
 pub use reconcile::{Round, observe_for};
 pub use report::{Failure, Measures, Report};
-pub use requests::{Binding, Refusal, Request};
+pub use requests::{Binding, Refusal, Request, SessionLine};
 pub use run::{Options, RunError, run};
 #[doc(hidden)]
 pub use state::decode_state;
 pub use state::{StateDir, StateError};
 pub use status::{PolicyStatus, Status, UplinkStatus};
+pub use status_services::{GroupStatus, ServerStatus, ServiceStatus};
 pub use takedown::{TakedownError, take_down};

@@ -2,7 +2,7 @@
 //!
 //! It has sockets of its own: no question waits for a round, and no round for a question.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,14 +13,19 @@ use tokio::sync::oneshot;
 use super::checks::Seat;
 use super::explaining::explain;
 use super::loads::Loads;
+use super::listing::{
+    Ages, Lister, ServiceMap, count_live, of_policy, of_service, server_keys, server_seats,
+    service_maps,
+};
+use super::reconcile::describe;
 use super::report::Measures;
-use super::requests::{Binding, Refusal};
+use super::requests::{Binding, Refusal, SessionLine};
 use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux, Session, read_device_bytes};
-use crate::kstate::{ElementData, FieldType, SetShape, render_fields};
+use crate::kstate::{ElementData, FieldType, render_fields};
 use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, IfName, Mark, MarkMask, Persistence, Policy};
 use crate::plan::explain::{Explanation, Question};
-use crate::plan::{Layout, Standings, address_hash, binding_shape, names};
+use crate::plan::{Layout, Standings, View, address_hash, binding_shape, names};
 
 /// A question, with the way back.
 pub(super) enum Asked {
@@ -28,6 +33,8 @@ pub(super) enum Asked {
     Measures(Arc<Layout>, oneshot::Sender<Measures>),
     /// Count the live connections of servers.
     Loads(Arc<Layout>, oneshot::Sender<Loads>),
+    /// Read sessions.
+    Sessions(Arc<Layout>, Box<View>, oneshot::Sender<Result<Vec<SessionLine>, Refusal>>),
     /// Read bindings.
     Bindings(Arc<Layout>, oneshot::Sender<Result<Vec<Binding>, Refusal>>),
     /// Explain where a session goes.
@@ -47,7 +54,7 @@ impl Reader {
     /// Starts the thread.
     pub(super) fn start(kernel: Linux) -> std::io::Result<Reader> {
         let (questions, inbox) = channel();
-        let worker = Worker { kernel, conntrack: None };
+        let worker = Worker { kernel, conntrack: None, ages: Ages::default() };
         thread::Builder::new().name("reader".to_owned()).spawn(move || worker.work(&inbox))?;
         Ok(Reader(questions))
     }
@@ -61,6 +68,7 @@ impl Reader {
 struct Worker {
     kernel: Linux,
     conntrack: Option<Conntrack>,
+    ages: Ages,
 }
 
 impl Worker {
@@ -70,6 +78,9 @@ impl Worker {
             match question {
                 Asked::Measures(layout, reply) => drop(reply.send(self.measure(&layout))),
                 Asked::Loads(layout, reply) => drop(reply.send(self.loads(&layout))),
+                Asked::Sessions(layout, view, reply) => {
+                    drop(reply.send(self.list_sessions(&layout, &view)));
+                }
                 Asked::Bindings(layout, reply) => drop(reply.send(self.bindings(&layout))),
                 Asked::Explain(layout, standings, question, reply) => {
                     let answer = explain(&mut self.kernel, &layout, &standings, &question);
@@ -82,12 +93,9 @@ impl Worker {
     /// Figures; what cannot be read is left at nothing.
     fn measure(&mut self, layout: &Layout) -> Measures {
         let ours = MarkMask(layout.site.marks.ours());
-        let sessions = self.sessions(ours).unwrap_or_default();
-        let mut measures = Measures {
-            sessions: sessions.into_iter().map(|(mark, count)| (mark.0, count)).collect(),
-            bytes: read_device_bytes().unwrap_or_default(),
-            ..Measures::default()
-        };
+        let mut measures =
+            Measures { bytes: read_device_bytes().unwrap_or_default(), ..Measures::default() };
+        self.count_sessions(layout, ours, &mut measures);
         for element in self.kernel.dump_elements(names::TAKE).unwrap_or_default() {
             if let Ok(mark) = element.key.as_slice().try_into() {
                 let count = element.packets.unwrap_or(0);
@@ -105,11 +113,46 @@ impl Worker {
             let count = Family::BOTH.map(|family| self.learned(policy, family).len() as u64);
             measures.bindings.insert(policy.name.to_string(), count.iter().sum());
         }
+        self.measure_servers(layout, &mut measures);
         measures
     }
 
-    fn sessions(&mut self, mask: MarkMask) -> Result<BTreeMap<Mark, u64>, KernelError> {
-        self.conntrack()?.count_by_mark(mask)
+    /// One walk for both: by mark, and by server.
+    fn count_sessions(&mut self, layout: &Layout, ours: MarkMask, measures: &mut Measures) {
+        let seats = server_seats(layout);
+        let server = layout.site.marks.server;
+        // What was seen until an error is true.
+        let _ = self.conntrack().and_then(|conntrack| {
+            conntrack.walk(None, |session| {
+                *measures.sessions.entry(session.mark.0 & ours.0).or_insert(0) += 1;
+                if let Some(seat) = count_live(&seats, server, session) {
+                    measures.servers.entry(seat).or_default().sessions += 1;
+                }
+            })
+        });
+    }
+
+    /// New sessions and bindings of servers.
+    fn measure_servers(&mut self, layout: &Layout, measures: &mut Measures) {
+        if layout.site.services.is_empty() {
+            return;
+        }
+        let keys = server_keys(layout);
+        let sets = Family::BOTH.map(|family| [names::hosts(family), names::targets(family)]);
+        for set in sets.iter().flatten() {
+            for element in self.kernel.dump_elements(set).unwrap_or_default() {
+                let key = element.key.as_slice().try_into().map(u32::from_ne_bytes);
+                let seat = key.ok().and_then(|key| keys.get(&Mark(key)));
+                if let (Some(seat), Some(packets)) = (seat, element.packets) {
+                    measures.servers.entry(seat.clone()).or_default().taken += packets;
+                }
+            }
+        }
+        for map in service_maps(layout) {
+            let elements = self.kernel.dump_elements(&map.name).unwrap_or_default();
+            self.ages.see(&map.name, &elements);
+            count_bindings(layout, &map, &elements, measures);
+        }
     }
 
     /// Live connections; none when they cannot be read.
@@ -120,9 +163,8 @@ impl Worker {
         // What was seen until an error is true.
         let _ = self.conntrack().and_then(|conntrack| {
             conntrack.walk(None, |session| {
-                let key = (session.reply.src, Mark(session.mark.0 & mask.0));
-                if let Some(seat) = seats.get(&key).filter(|_| is_live(session)) {
-                    *loads.entry(seat.clone()).or_insert(0) += 1;
+                if let Some(seat) = count_live(&seats, mask, session) {
+                    *loads.entry(seat).or_insert(0) += 1;
                 }
             })
         });
@@ -138,15 +180,36 @@ impl Worker {
         let addresses = self.hashed_addresses(layout);
         for (policy, _) in layout.policies().filter(|(p, _)| p.persistence != Persistence::None) {
             for family in Family::BOTH {
-                let shape = binding_shape(policy, family);
-                for element in self.learned(policy, family) {
+                let (map, shape) =
+                    (names::bindings(family, &policy.name), binding_shape(policy, family));
+                let elements = self.learned(policy, family);
+                self.ages.see(&map, &elements);
+                for element in elements {
                     let known = |part: &str| addresses.get(part).cloned();
-                    bindings.extend(binding(layout, policy, &shape, &element, known));
+                    let of = (map.as_str(), &shape);
+                    bindings.extend(of_policy(layout, policy, of, &element, &self.ages, known));
                 }
             }
         }
+        for map in service_maps(layout) {
+            let elements = self.kernel.dump_elements(&map.name).unwrap_or_default();
+            self.ages.see(&map.name, &elements);
+            let shown = |element| of_service(layout, &map, element, &self.ages);
+            bindings.extend(elements.iter().filter_map(shown));
+        }
         bindings.sort_unstable();
         Ok(bindings)
+    }
+
+    fn list_sessions(&mut self, layout: &Layout, view: &View) -> Result<Vec<SessionLine>, Refusal> {
+        let lister = Lister::new(layout, view);
+        let mut lines = Vec::new();
+        let walked = self.conntrack().and_then(|conntrack| {
+            conntrack.walk(None, |session| lines.extend(lister.line(session)))
+        });
+        walked.map_err(|error| Refusal(describe(&error)))?;
+        lines.sort_unstable();
+        Ok(lines)
     }
 
     /// Hash → address, of the sessions there are, if some binding's key is made of hashes.
@@ -181,20 +244,6 @@ impl Worker {
     }
 }
 
-/// Address and mark → server.
-pub(super) fn server_seats(layout: &Layout) -> HashMap<(IpAddr, Mark), Seat> {
-    let mut seats = HashMap::new();
-    for group in layout.groups() {
-        for family in Family::BOTH {
-            for (server, id) in group.servers(family) {
-                let seat = (group.group.name.clone(), server.name.clone());
-                seats.insert((server.address, group.mark(id)), seat);
-            }
-        }
-    }
-    seats
-}
-
 /// `TCP_CONNTRACK_TIME_WAIT`: from here on a connection is over.
 const OVER: u8 = 7;
 
@@ -203,36 +252,38 @@ pub(super) fn is_live(session: &Session) -> bool {
     session.tcp_state.is_none_or(|state| state < OVER)
 }
 
+/// A map that holds so many holds no more.
+const FULL: usize = 65_536;
+
+fn count_bindings(
+    layout: &Layout,
+    map: &ServiceMap<'_>,
+    elements: &[DumpedElement],
+    measures: &mut Measures,
+) {
+    for entrance in &map.entrances {
+        let name = entrance.service.name.to_string();
+        if elements.len() >= FULL {
+            measures.full.insert(name.clone(), map.name.clone());
+        }
+        *measures.bindings_of_services.entry(name).or_insert(0) += elements.len() as u64;
+    }
+    let group = map.entrances.first().and_then(|one| layout.group(&one.service.group));
+    let Some(group) = group else { return };
+    let marks: HashMap<Mark, Seat> = group
+        .servers(map.family)
+        .map(|(server, id)| (group.mark(id), (group.group.name.clone(), server.name.clone())))
+        .collect();
+    for element in elements {
+        let ElementData::Value(mark) = &element.data else { continue };
+        let mark = mark.as_slice().try_into().map(u32::from_ne_bytes);
+        if let Some(seat) = mark.ok().and_then(|mark| marks.get(&Mark(mark))) {
+            measures.servers.entry(seat.clone()).or_default().bindings += 1;
+        }
+    }
+}
+
 fn device_of(key: &[u8]) -> Option<IfName> {
     let end = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
     IfName::new(std::str::from_utf8(&key[..end]).ok()?).ok()
-}
-
-/// One learned element in the user's words.
-fn binding(
-    layout: &Layout,
-    policy: &Policy,
-    shape: &SetShape,
-    element: &DumpedElement,
-    known: impl Fn(&str) -> Option<String>,
-) -> Option<Binding> {
-    let ElementData::Value(mark) = &element.data else { return None };
-    let mark = Mark(u32::from_ne_bytes(mark.as_slice().try_into().ok()?));
-    let uplink = layout.uplinks().find(|(_, id)| layout.mark(*id) == mark)?.0;
-    let key = render_fields(&shape.key, &element.key);
-    let shown = |part: &str| known(part).unwrap_or_else(|| part.to_owned());
-    let (client, destination) = match key.split_once(" . ") {
-        None => (key, None),
-        Some((source, to)) => (shown(source), Some(shown(to))),
-    };
-    let left = element.expires_ms.unwrap_or(0);
-    let given = element.timeout_ms.unwrap_or(left);
-    Some(Binding {
-        policy: policy.name.to_string(),
-        client,
-        destination,
-        uplink: uplink.name.to_string(),
-        idle_s: given.saturating_sub(left) / 1000,
-        left_s: left / 1000,
-    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::mending::Mended;
 use crate::kstate::Snapshot;
-use crate::model::IfName;
+use crate::model::{IfName, Name};
 use crate::plan::{Layout, View};
 
 /// The outcome of one round.
@@ -56,4 +56,21 @@ pub struct Measures {
     pub pinned: BTreeMap<IfName, u64>,
     /// Policy name → bindings, both families.
     pub bindings: BTreeMap<String, u64>,
+    /// Service name → bindings, both families.
+    pub bindings_of_services: BTreeMap<String, u64>,
+    /// Service name → a map of its that holds no more.
+    pub full: BTreeMap<String, String>,
+    /// Group and server → what it carries.
+    pub servers: BTreeMap<(Name, Name), ServerMeasures>,
+}
+
+/// What a server carries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerMeasures {
+    /// Live sessions.
+    pub sessions: u64,
+    /// Clients that are bound to it.
+    pub bindings: u64,
+    /// New sessions since its table was made.
+    pub taken: u64,
 }

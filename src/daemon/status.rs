@@ -6,8 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use super::checks::{Checks, Seat};
 use super::judge::{Judge, overall};
 use super::report::{Measures, Report};
+use super::status_services::{self, GroupStatus, ServiceStatus};
 use crate::clock;
 use crate::model::{Family, Mark, Name, Policy, PolicyId, Uplink, UplinkId};
 use crate::plan::{Admin, Layout, Standing, UplinkFacts, View};
@@ -33,10 +35,10 @@ pub struct Status {
     pub uplinks: BTreeMap<String, UplinkStatus>,
     /// By name, the implied one too.
     pub policies: BTreeMap<String, PolicyStatus>,
-    /// None yet.
-    pub services: BTreeMap<String, ()>,
-    /// None yet.
-    pub groups: BTreeMap<String, ()>,
+    /// By name.
+    pub services: BTreeMap<String, ServiceStatus>,
+    /// By name.
+    pub groups: BTreeMap<String, GroupStatus>,
 }
 
 /// How the kernel's state is.
@@ -144,7 +146,7 @@ pub struct MemberStatus {
 
 /// What the engine knows besides the report.
 #[derive(Debug, Clone)]
-pub(super) struct Background {
+pub(super) struct Background<'a> {
     pub(super) ready: bool,
     pub(super) generation: u64,
     pub(super) since: SystemTime,
@@ -156,6 +158,8 @@ pub(super) struct Background {
     pub(super) sessions_ended: u64,
     pub(super) uplinks_since: BTreeMap<Name, SystemTime>,
     pub(super) evacuated: BTreeMap<Name, u64>,
+    pub(super) evacuated_servers: BTreeMap<Seat, u64>,
+    pub(super) checks: &'a Checks,
 }
 
 /// Measures and when they were read.
@@ -182,7 +186,7 @@ pub(super) fn build_status(
     report: Option<&Report>,
     view: Option<&View>,
     judge: &Judge,
-    background: &Background,
+    background: &Background<'_>,
     earlier: Option<&Sample>,
     now: &Sample,
 ) -> Status {
@@ -220,12 +224,18 @@ pub(super) fn build_status(
         warnings: report.and_then(|report| report.state_dir.clone()).into_iter().collect(),
         uplinks: uplinks.collect(),
         policies: policies.collect(),
-        services: BTreeMap::new(),
-        groups: BTreeMap::new(),
+        services: status_services::services(layout, view, &now.measures),
+        groups: status_services::groups(
+            layout,
+            view,
+            background.checks,
+            &background.evacuated_servers,
+            &now.measures,
+        ),
     }
 }
 
-fn kernel_status(report: Option<&Report>, background: &Background) -> KernelStatus {
+fn kernel_status(report: Option<&Report>, background: &Background<'_>) -> KernelStatus {
     let failure = report.and_then(|report| report.failure.as_ref());
     let state = match failure {
         Some(_) => "degraded",

@@ -132,7 +132,25 @@ fn number_servers(
         let known = remembered.servers.get(name.as_str()).unwrap_or(&none);
         (name.clone(), assign(&servers, known, most))
     };
-    site.groups.iter().map(number).collect()
+    let mut numbers: BTreeMap<_, BTreeMap<Name, ServerId>> = site.groups.iter().map(number).collect();
+    // An address and a number name one server of the site, also where groups share an address.
+    let mut taken: BTreeSet<(std::net::IpAddr, u8)> = BTreeSet::new();
+    for (name, group) in &site.groups {
+        let Some(ids) = numbers.get_mut(name) else { continue };
+        for server in &group.servers {
+            let Some(id) = ids.get(&server.name).copied() else { continue };
+            if taken.insert((server.address, id.0)) {
+                continue;
+            }
+            let used: BTreeSet<u8> = ids.values().map(|id| id.0).collect();
+            let all = 1..=u8::try_from(most).unwrap_or(u8::MAX);
+            let mut free = all.filter(|id| !used.contains(id));
+            if let Some(id) = free.find(|id| taken.insert((server.address, *id))) {
+                ids.insert(server.name.clone(), ServerId(id));
+            }
+        }
+    }
+    numbers
 }
 
 /// A number for each name: the one asked for, else the remembered one, else the natural one, else
