@@ -7,8 +7,7 @@ use crate::harness::{Site, both, farm};
 
 both!(sessions_by_each_uplink_find_a_server_and_their_answers_go_back_there,);
 
-const SHOP: &str =
-    "  shop: { virtual: [fiber, cable, lte], protocol: [tcp, udp], ports: [80, 443], group: web }\n";
+const SHOP: &str = "  shop: { virtual: [fiber, cable, lte], protocol: [tcp, udp], ports: [80, 443], group: web }\n";
 
 fn sessions_by_each_uplink_find_a_server_and_their_answers_go_back_there(family: Family) {
     let mut site = Site::prepare(family, |b| b);

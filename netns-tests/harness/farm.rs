@@ -53,7 +53,8 @@ pub fn profile(family: Family, group: &str, servers: &[&str], services: &str) ->
 }
 
 /// A check that decides within a fraction of a second.
-pub const QUICK: &str = "check: { tcp: { port: 8080 }, interval: 200ms, timeout: 150ms, fall: 2, rise: 2 }";
+pub const QUICK: &str =
+    "check: { tcp: { port: 8080 }, interval: 200ms, timeout: 150ms, fall: 2, rise: 2 }";
 
 impl Site {
     /// Starts so many servers in the DMZ.

@@ -107,7 +107,8 @@ async fn policies(State(engine): State<Engine>) -> Response {
 }
 
 async fn services(State(engine): State<Engine>) -> Response {
-    let services = |s: Status| Json(json!({ "version": 1, "services": s.services, "groups": s.groups }));
+    let services =
+        |s: Status| Json(json!({ "version": 1, "services": s.services, "groups": s.groups }));
     whole_status(&engine).await.map_or_else(|refusal| refusal, |s| services(s).into_response())
 }
 
@@ -153,9 +154,7 @@ async fn sessions(
 
 impl WantedSessions {
     fn admits(&self, session: &SessionLine) -> bool {
-        let is = |wanted: &Option<String>, has: &Option<String>| {
-            wanted.is_none() || wanted == has
-        };
+        let is = |wanted: &Option<String>, has: &Option<String>| wanted.is_none() || wanted == has;
         // A server by its name alone, or with its group.
         let server = self.server.as_ref().is_none_or(|wanted| {
             session.server.as_ref().is_some_and(|has| {
@@ -247,12 +246,7 @@ async fn order_server_alone(
     give_order(&engine, None, name, &order).await
 }
 
-async fn give_order(
-    engine: &Engine,
-    group: Option<String>,
-    name: String,
-    order: &str,
-) -> Response {
+async fn give_order(engine: &Engine, group: Option<String>, name: String, order: &str) -> Response {
     let Some(admin) = Admin::ordered(order) else {
         return refuse(StatusCode::NOT_FOUND, "a server takes drain, disable and enable");
     };

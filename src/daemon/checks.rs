@@ -56,6 +56,9 @@ pub(super) struct Checks {
     due: BTreeSet<(Instant, u64)>,
     groups: Arc<BTreeMap<Name, Arc<GroupStanding>>>,
     admin: BTreeMap<Seat, Admin>,
+    /// Those that answer for the first time, while others of their group are still waited for: it
+    /// would not do if the one whose answer came first took everything.
+    first: BTreeSet<Seat>,
     /// Since when those that have recovered get more, and after how long they have all.
     ramps: BTreeMap<Seat, (Instant, Duration)>,
     stepped: Option<Instant>,
@@ -206,7 +209,10 @@ impl Checks {
             Admin::Enabled => drop(self.admin.remove(seat)),
             other => drop(self.admin.insert(seat.clone(), other)),
         }
-        self.told.push((Level::Info, format!("server {}/{} is {} by order", seat.0, seat.1, admin.as_str())));
+        self.told.push((
+            Level::Info,
+            format!("server {}/{} is {} by order", seat.0, seat.1, admin.as_str()),
+        ));
         self.refresh(seat);
     }
 
@@ -243,6 +249,8 @@ impl Checks {
             self.due.extend(due.map(|due| (due, id)));
         }
         let mut changed = false;
+        // Whoever waits for this one need not, once it has failed.
+        changed |= !self.first.is_empty() && inquiry.board.doubts(0);
         for action in actions {
             match action {
                 Action::Ask(question) => {
@@ -261,6 +269,7 @@ impl Checks {
 
     /// A server answers otherwise than before.
     fn turn(&mut self, layout: &Layout, seat: &Seat, now: Instant) {
+        self.settle(seat);
         let before = self.known(seat);
         let health = self.standing(seat, None).health;
         let others = self.others_usable(seat);
@@ -278,6 +287,31 @@ impl Checks {
         self.refresh_at(seat, Some(now));
         self.waive(layout, seat);
         self.tell(layout, seat, &before);
+    }
+
+    /// While nobody of a group is known, those that answer first wait for the others.
+    fn settle(&mut self, seat: &Seat) {
+        let servers = self.groups.get(&seat.0).into_iter().flat_map(|group| group.keys());
+        let seats: Vec<Seat> = servers.map(|server| (seat.0.clone(), server.clone())).collect();
+        let board = |seat: &Seat| {
+            let (id, _) = self.seats.get(seat)?;
+            self.inquiries.get(id).map(|inquiry| &inquiry.board)
+        };
+        let open = |seat: &Seat| {
+            board(seat).is_some_and(|one| one.health(0) == Health::Unknown && !one.doubts(0))
+        };
+        let settled = seats.iter().any(|one| self.known(one).health > Health::Unknown);
+        if !settled && seats.iter().any(open) {
+            if board(seat).is_some_and(|one| one.health(0) > Health::Unknown) {
+                self.first.insert(seat.clone());
+            }
+            return;
+        }
+        for one in seats {
+            if self.first.remove(&one) && one != *seat {
+                self.refresh(&one);
+            }
+        }
     }
 
     /// Another server of the group takes new sessions.
@@ -308,7 +342,8 @@ impl Checks {
 
     fn step_ramps(&mut self, now: Instant) {
         self.stepped = Some(now);
-        let over = |(since, time): &(Instant, Duration)| now.saturating_duration_since(*since) >= *time;
+        let over =
+            |(since, time): &(Instant, Duration)| now.saturating_duration_since(*since) >= *time;
         let seats: Vec<Seat> = self.ramps.keys().cloned().collect();
         self.ramps.retain(|_, ramp| !over(ramp));
         for seat in seats {
@@ -351,7 +386,10 @@ impl Checks {
         if let Some((id, unchecked)) = self.seats.get(seat)
             && let Some(inquiry) = self.inquiries.get(id)
         {
-            standing.health = inquiry.board.health(0);
+            standing.health = match inquiry.board.health(0) {
+                _ if self.first.contains(seat) => Health::Unknown,
+                health => health,
+            };
             standing.unchecked = *unchecked && standing.health > Health::Unknown;
             standing.reason = describe(&inquiry.board, 0, true);
         }
@@ -370,7 +408,8 @@ impl Checks {
             return;
         }
         let (group, server) = seat;
-        let mut line = format!("server {group}/{server} is {} (was {})", now.shown(), before.shown());
+        let mut line =
+            format!("server {group}/{server} is {} (was {})", now.shown(), before.shown());
         if !now.reason.is_empty() {
             line += &format!(": {}", now.reason);
         }

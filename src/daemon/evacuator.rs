@@ -147,7 +147,8 @@ fn evacuate(all: &[Evacuation]) -> Result<Vec<Evacuated>, KernelError> {
     let mut dismisser = Dismisser::open(first.marks)?;
     let alike = all.iter().all(|one| one.mark == first.mark);
     let filter = alike.then_some((first.mark, first.marks.uplink));
-    let mut done: Vec<_> = all.iter().map(|one| Evacuated::nobody(Left::Uplink(one.uplink.clone()))).collect();
+    let mut done: Vec<_> =
+        all.iter().map(|one| Evacuated::nobody(Left::Uplink(one.uplink.clone()))).collect();
     let started = clock::now();
     for _ in 0..PASSES {
         let before: u64 = done.iter().map(Evacuated::all).sum();

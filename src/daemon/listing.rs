@@ -188,9 +188,8 @@ pub(super) struct Lister<'a> {
 
 impl<'a> Lister<'a> {
     pub(super) fn new(layout: &'a Layout, view: &View) -> Lister<'a> {
-        let uplink = |(uplink, id): (&'a crate::model::Uplink, UplinkId)| {
-            (layout.mark(id), &uplink.name)
-        };
+        let uplink =
+            |(uplink, id): (&'a crate::model::Uplink, UplinkId)| (layout.mark(id), &uplink.name);
         let policy = |(policy, id): (&'a Policy, PolicyId)| (layout.policy_mark(id), &policy.name);
         Lister {
             layout,

@@ -63,8 +63,10 @@ impl LoadDealing {
     ) -> BTreeMap<Name, u16> {
         let name = &group.group.name;
         let health = |server: &Server| standings.server(name, &server.name).eligible();
-        let able: Vec<(&Server, ServerId)> =
-            group.servers(family).filter(|(s, _)| s.weight > 0 && health(s) > Health::Down).collect();
+        let able: Vec<(&Server, ServerId)> = group
+            .servers(family)
+            .filter(|(s, _)| s.weight > 0 && health(s) > Health::Down)
+            .collect();
         // Backups, and those in worse health, are dealt to only while there is nobody else.
         let backup = able.iter().all(|(server, _)| server.backup);
         let best = able.iter().filter(|(s, _)| s.backup == backup).map(|(s, _)| health(s)).max();

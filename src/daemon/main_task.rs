@@ -11,9 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::checks::{CheckAsk, Seat};
 use super::engine::{Action, Engine, Event, Level};
 use super::evacuator::{Evacuated, Evacuator};
-use super::checks::{CheckAsk, Seat};
 use super::judge::{Ask, Judge};
 use super::loading::{LoadError, load_profile};
 use super::loads::Loads;
@@ -25,6 +25,7 @@ use super::requests::{Refusal, Request};
 use super::run::RunError;
 use super::status::{Background, Sample, Status, build_status};
 use super::sweeper::Sweeper;
+use super::usher::Usher;
 use crate::clock;
 use crate::health::Question;
 use crate::kernel::{
@@ -32,7 +33,7 @@ use crate::kernel::{
 };
 use crate::kstate::{NftOp, OwnAddress, Step};
 use crate::model::{Family, Group, Outcome, Site};
-use crate::plan::{Layout, Remembered, Standings};
+use crate::plan::{Layout, Limits, Remembered, Standings};
 use crate::probe::Prober;
 
 /// How often rates are measured while nobody asks.
@@ -59,6 +60,7 @@ pub(super) struct Workers {
     pub(super) reconciler: Reconciler,
     pub(super) sweeper: Sweeper,
     pub(super) evacuator: Evacuator,
+    pub(super) usher: Usher,
     pub(super) reader: Reader,
     /// For the short way, which this task goes itself.
     pub(super) linux: Linux,
@@ -185,6 +187,9 @@ impl MainTask {
                 },
                 report = reports.recv() => {
                     let (report, in_force) = report.ok_or(RunError::Reconciler)?;
+                    if let Some(view) = &report.view {
+                        self.workers.sweeper.watch(report.layout.clone(), view.clone());
+                    }
                     self.handle(Event::Reported(Box::new(report), in_force));
                 }
                 Some(answer) = self.answers.1.recv() => {
@@ -433,7 +438,7 @@ impl MainTask {
                 let layout = Arc::new(Layout::new(site, &self.remembered));
                 self.remembered.learn(&layout.ids);
                 self.workers.reconciler.send(Order::Keep(layout.clone()));
-                self.workers.sweeper.watch(layout.clone());
+                self.workers.usher.watch(Limits::new(&layout));
                 self.handle(Event::Wished(layout));
                 self.lookup = clock::now();
                 let generation = self.engine.generation;

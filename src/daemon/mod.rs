@@ -44,6 +44,7 @@ mod sweeper;
 mod takedown;
 #[cfg(test)]
 mod tests_crash;
+mod usher;
 
 pub use exclusive::{Exclusive, is_running};
 pub use loading::{LoadError, load_profile};

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 
 use super::checks::Seat;
 use super::explaining::explain;
-use super::loads::Loads;
 use super::listing::{
     Ages, Lister, ServiceMap, count_live, of_policy, of_service, server_keys, server_seats,
     service_maps,
 };
+use super::loads::Loads;
 use super::reconcile::describe;
 use super::report::Measures;
 use super::requests::{Binding, Refusal, SessionLine};

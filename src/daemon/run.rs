@@ -16,10 +16,11 @@ use super::reconciler::Reconciler;
 use super::requests::Request;
 use super::state::StateDir;
 use super::sweeper::Sweeper;
+use super::usher::Usher;
 use crate::clock;
 use crate::kernel::{self, Hush, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::kstate::{Missing, Rule, Step};
-use crate::plan::{Layout, Remembered};
+use crate::plan::{Layout, Limits, Remembered, View};
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -99,10 +100,14 @@ pub async fn run<Open>(
         Sweeper::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
     let (evacuator, evacuated) = Evacuator::start(ranges, hush.clone())
         .map_err(|e| RunError::System("start a thread", e))?;
-    sweeper.watch(layout.clone());
+    sweeper.watch(layout.clone(), View::default());
     let _open = open().map_err(|e| RunError::System("open the socket", e))?;
     let reader = Reader::start(Linux::open(ranges)?);
+    let usher =
+        Usher::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
+    usher.watch(Limits::new(&layout));
     let workers = Workers {
+        usher,
         reconciler,
         sweeper,
         evacuator,

@@ -89,9 +89,8 @@ fn is_gone(standing: &ServerStanding) -> bool {
 
 impl ServerEvacuation {
     fn new(layout: &Layout) -> ServerEvacuation {
-        let device = |(uplink, id): (&crate::model::Uplink, _)| {
-            (layout.mark(id), uplink.interface.clone())
-        };
+        let device =
+            |(uplink, id): (&crate::model::Uplink, _)| (layout.mark(id), uplink.interface.clone());
         ServerEvacuation {
             marks: layout.site.marks,
             devices: layout.uplinks().map(device).collect(),
@@ -115,9 +114,8 @@ impl ServerEvacuation {
     ) {
         let seat = (group.group.name.clone(), server.name.clone());
         self.servers.insert((server.address, mark), seat);
-        let of_group = |bound: &&crate::plan::inbound::Entrance<'_>| {
-            bound.service.group == group.group.name
-        };
+        let of_group =
+            |bound: &&crate::plan::inbound::Entrance<'_>| bound.service.group == group.group.name;
         let entrances = entrances(layout, family);
         let maps = entrances.iter().filter(of_group).filter_map(|one| one.bound.as_ref());
         self.bindings.extend(maps.map(|bound| (bound.map.clone(), mark)));

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::health::Health;
 use crate::kernel::Ranges;
 use crate::kstate::SysctlKey;
 use crate::model::{Family, Name, Routing};
-use crate::plan::{Admin, Remembered, Standing, Standings};
+use crate::plan::{Admin, GroupStanding, Remembered, ServerStanding, Standing, Standings};
 
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,67 @@ struct KeptStandings {
     /// Uplink → `draining` or `disabled`.
     #[serde(default)]
     admin: BTreeMap<String, String>,
+    /// Group → server → the same of it.
+    #[serde(default)]
+    servers: BTreeMap<String, BTreeMap<String, KeptServer>>,
+}
+
+/// How a server answered, and what people wanted of it; what is not said is not known, or the usual.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct KeptServer {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    admin: Option<String>,
+}
+
+/// Of a site with more servers only those are kept that are not as they should be.
+const MOST_SERVERS: usize = 1000;
+
+fn kept_servers(
+    groups: &BTreeMap<Name, Arc<GroupStanding>>,
+) -> BTreeMap<String, BTreeMap<String, KeptServer>> {
+    let all = groups.values().map(|servers| servers.len()).sum::<usize>() <= MOST_SERVERS;
+    let kept = |standing: &ServerStanding| {
+        let known = standing.health != Health::Unknown && (all || standing.health != Health::Up);
+        let health = known.then(|| standing.health.as_str().to_owned());
+        let ordered = standing.admin != Admin::Enabled;
+        let admin = ordered.then(|| standing.admin.as_str().to_owned());
+        (health.is_some() || admin.is_some()).then_some(KeptServer { health, admin })
+    };
+    let mut servers = BTreeMap::new();
+    for (group, standings) in groups {
+        let of: BTreeMap<String, KeptServer> =
+            standings.iter().filter_map(|(name, s)| Some((name.to_string(), kept(s)?))).collect();
+        if !of.is_empty() {
+            servers.insert(group.to_string(), of);
+        }
+    }
+    servers
+}
+
+/// Health counts when it is fresh, wishes for good.
+fn read_servers(
+    kept: &BTreeMap<String, BTreeMap<String, KeptServer>>,
+    fresh: bool,
+) -> BTreeMap<Name, Arc<GroupStanding>> {
+    let standing = |kept: &KeptServer| {
+        let health = kept.health.as_deref().filter(|_| fresh).and_then(Health::parse);
+        let admin = kept.admin.as_deref().and_then(Admin::parse);
+        ServerStanding {
+            health: health.unwrap_or(Health::Unknown),
+            admin: admin.unwrap_or_default(),
+            ..ServerStanding::default()
+        }
+    };
+    let mut groups = BTreeMap::new();
+    for (group, servers) in kept {
+        let Ok(group) = Name::new(group) else { continue };
+        let known =
+            |(name, kept): (&String, &KeptServer)| Some((Name::new(name).ok()?, standing(kept)));
+        groups.insert(group, Arc::new(servers.iter().filter_map(known).collect()));
+    }
+    groups
 }
 
 impl KeptStandings {
@@ -64,14 +126,21 @@ impl KeptStandings {
         let health = standings.answers.iter().map(|(name, a)| (name.to_string(), families(a)));
         let admin =
             standings.admin.iter().map(|(name, a)| (name.to_string(), a.as_str().to_owned()));
-        KeptStandings { at: seconds(now), health: health.collect(), admin: admin.collect() }
+        KeptStandings {
+            at: seconds(now),
+            health: health.collect(),
+            admin: admin.collect(),
+            servers: kept_servers(&standings.groups),
+        }
     }
 
     /// Health counts for ten minutes, and not if the clock was set back; wishes count for good.
     fn read(&self, now: SystemTime) -> Standings {
         let mut standings = Standings::default();
         let age = seconds(now).checked_sub(self.at);
-        if age.is_some_and(|age| age <= REMEMBERED.as_secs()) {
+        let fresh = age.is_some_and(|age| age <= REMEMBERED.as_secs());
+        standings.groups = Arc::new(read_servers(&self.servers, fresh));
+        if fresh {
             for (name, families) in &self.health {
                 let Ok(name) = Name::new(name) else { continue };
                 let of = |family: Family| {

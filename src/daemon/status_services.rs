@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use super::checks::{Checks, Seat};
 use super::report::Measures;
 use crate::health::Health;
-use crate::model::{Family, Group, PersistenceMode, PortRange, Protocol, Server, ServerId, Service};
+use crate::model::{
+    Family, Group, PersistenceMode, PortRange, Protocol, Server, ServerId, Service,
+};
 use crate::plan::inbound::{DealtBy, Numbered, choose, virtual_addresses};
 use crate::plan::{Admin, Layout, ServerStanding, View};
 

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::kernel::{Conntrack, DumpedElement, Hush, KernelError, Linux, Ranges, Timeouts};
 use crate::kstate::{Bytes, ElementData};
 use crate::model::Mark;
-use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals};
+use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals, View, renewal_period};
 
 /// Pauses are at least this many times as long as the sweep before: sweeping never takes more than
 /// a tenth of one processor.
@@ -25,8 +25,8 @@ const REST: u32 = 9;
 
 /// Work for the thread.
 enum Order {
-    /// The bindings of this site are to be kept alive from now on.
-    Watch(Arc<Layout>),
+    /// The bindings of this site, which looks like this, are to be kept alive from now on.
+    Watch(Arc<Layout>, Box<View>),
     /// Sessions may have gone wrong.
     Mend(Arc<Layout>, Box<Mender>),
 }
@@ -44,16 +44,16 @@ impl Sweeper {
         let (orders, inbox) = channel();
         let (told, mended) = mpsc::unbounded_channel();
         let worker =
-            Worker { ranges, hush, told, layout: None, took: Duration::ZERO, failing: false };
+            Worker { ranges, hush, told, site: None, took: Duration::ZERO, failing: false };
         let name = "sweeper".to_owned();
         thread::Builder::new().name(name).spawn(move || worker.work(&inbox))?;
         Ok((Sweeper(orders), mended))
     }
 
-    /// The bindings of this site are to be kept alive from now on.
-    pub(super) fn watch(&self, layout: Arc<Layout>) {
+    /// The bindings of this site, which looks like this, are to be kept alive from now on.
+    pub(super) fn watch(&self, layout: Arc<Layout>, view: View) {
         // If the thread is gone, it has said why.
-        let _ = self.0.send(Order::Watch(layout));
+        let _ = self.0.send(Order::Watch(layout, Box::new(view)));
     }
 
     /// Goes through the sessions soon.
@@ -66,7 +66,7 @@ struct Worker {
     ranges: Ranges,
     hush: Hush,
     told: mpsc::UnboundedSender<Mended>,
-    layout: Option<Arc<Layout>>,
+    site: Option<(Arc<Layout>, View)>,
     took: Duration,
     failing: bool,
 }
@@ -76,7 +76,7 @@ impl Worker {
         let mut last = clock::now();
         loop {
             match self.wait(inbox, last) {
-                Ok(Order::Watch(layout)) => self.layout = Some(layout),
+                Ok(Order::Watch(layout, view)) => self.site = Some((layout, *view)),
                 Ok(Order::Mend(layout, mender)) => self.mend(&layout, &mender),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
@@ -90,7 +90,7 @@ impl Worker {
 
     /// Waits for an order until the next sweep is due.
     fn wait(&self, inbox: &Receiver<Order>, last: Instant) -> Result<Order, RecvTimeoutError> {
-        let period = self.layout.as_ref().and_then(|layout| Renewals::new(layout).period());
+        let period = self.site.as_ref().and_then(|(layout, _)| renewal_period(layout));
         match period {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(period) => {
@@ -101,9 +101,9 @@ impl Worker {
     }
 
     fn sweep(&mut self) {
-        let Some(layout) = &self.layout else { return };
-        let outcome =
-            Linux::open(self.ranges).and_then(|kernel| sweep(kernel.hushed(&self.hush), layout));
+        let Some((layout, view)) = &self.site else { return };
+        let outcome = Linux::open(self.ranges)
+            .and_then(|kernel| sweep(kernel.hushed(&self.hush), layout, view));
         // Told once, not at every turn.
         if let (Err(error), false) = (&outcome, self.failing) {
             tracing::warn!("bindings are not renewed under live sessions: {error}");
@@ -120,8 +120,8 @@ impl Worker {
     }
 }
 
-fn sweep(mut kernel: Linux, layout: &Layout) -> Result<(), KernelError> {
-    let mut renewals = Renewals::new(layout);
+fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelError> {
+    let mut renewals = Renewals::new(layout, view);
     for map in renewals.maps_mut() {
         let elements = kernel.dump_elements(&map.name)?;
         map.fill(elements.into_iter().filter_map(learned));
@@ -136,6 +136,8 @@ fn sweep(mut kernel: Linux, layout: &Layout) -> Result<(), KernelError> {
         renewals.see(&Live {
             source: session.orig.src,
             destination: session.orig.dst,
+            protocol: session.protocol,
+            port: session.orig.dport,
             mark: session.mark,
             idle: timeouts.idle(session),
         });

@@ -132,6 +132,11 @@ impl Board {
         self.members.get(member).map_or(Health::Unknown, |state| state.machine.health())
     }
 
+    /// Whether its last round was bad.
+    pub fn doubts(&self, member: usize) -> bool {
+        self.members.get(member).is_some_and(|state| state.machine.bad_rounds() > 0)
+    }
+
     /// Why it is so.
     pub fn judgement(&self, member: usize) -> &Judgement {
         self.members.get(member).map_or(&Judgement::Waiting, |state| state.machine.judgement())

@@ -17,6 +17,7 @@ use super::wire::Message;
 use crate::model::{Mark, MarkMask};
 
 use decode::attr;
+pub(super) use decode::session as decode_session;
 pub use decode::{Direction, Session, Tuple};
 pub use idle::Timeouts;
 

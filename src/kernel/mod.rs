@@ -13,6 +13,7 @@
 //! to it while we run ([`Linux::claim_rules`]). All else goes to [`Facts`] and is never changed.
 
 mod announce;
+mod closings;
 mod conntrack;
 mod error;
 mod fake;
@@ -51,6 +52,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 pub use announce::{AnnounceError, Announcer};
+pub use closings::Closings;
 pub use conntrack::{Conntrack, Direction, Session, Timeouts, Tuple};
 pub use error::KernelError;
 pub use fake::Fake;

@@ -105,11 +105,8 @@ fn family_name(family: u8) -> &'static str {
 }
 
 fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
-    let mut table = NftTable {
-        chains: chains(channel)?,
-        sets: BTreeMap::new(),
-        objects: objects(channel)?,
-    };
+    let mut table =
+        NftTable { chains: chains(channel)?, sets: BTreeMap::new(), objects: objects(channel)? };
     for (chain, rule) in rules(channel)? {
         if let Some(chain) = table.chains.get_mut(&chain) {
             chain.rules.push(rule);

@@ -37,7 +37,9 @@ impl Object {
         }
         let (kind, seconds) = name.split_once('-')?;
         let families = Family::BOTH.into_iter();
-        let family = families.into_iter().find(|f| kind.strip_prefix("udp") == Some(f.digit().to_string().as_str()))?;
+        let family = families
+            .into_iter()
+            .find(|f| kind.strip_prefix("udp") == Some(f.digit().to_string().as_str()))?;
         Some(Object::UdpTimeout { family, seconds: seconds.parse().ok()? })
     }
 
@@ -82,10 +84,9 @@ mod tests {
 
     #[test]
     fn a_name_says_all() {
-        for object in [
-            Object::UdpTimeout { family: Family::V6, seconds: 180 },
-            Object::Helper(Helper::Tftp),
-        ] {
+        for object in
+            [Object::UdpTimeout { family: Family::V6, seconds: 180 }, Object::Helper(Helper::Tftp)]
+        {
             assert_eq!(Object::named(&object.name()), Some(object));
         }
         assert_eq!(Object::named("udp5-1"), None);

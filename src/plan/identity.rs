@@ -132,7 +132,8 @@ fn number_servers(
         let known = remembered.servers.get(name.as_str()).unwrap_or(&none);
         (name.clone(), assign(&servers, known, most))
     };
-    let mut numbers: BTreeMap<_, BTreeMap<Name, ServerId>> = site.groups.iter().map(number).collect();
+    let mut numbers: BTreeMap<_, BTreeMap<Name, ServerId>> =
+        site.groups.iter().map(number).collect();
     // An address and a number name one server of the site, also where groups share an address.
     let mut taken: BTreeSet<(std::net::IpAddr, u8)> = BTreeSet::new();
     for (name, group) in &site.groups {

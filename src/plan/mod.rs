@@ -9,6 +9,7 @@ pub mod explain;
 mod identity;
 pub mod inbound;
 mod lans;
+mod limits;
 mod mend;
 mod nft;
 mod path;
@@ -31,12 +32,13 @@ pub use diff::{ChangeSet, Scope, diff, removal};
 pub use evacuate::{Evacuation, Exit, Leaver, dismissed, is_dismissed};
 pub use identity::{Identities, Remembered, identify};
 pub use lans::inside_networks;
+pub use limits::Limits;
 pub use mend::{Entry, Flaw, Mend, Mender};
 pub use nft::{
     address_hash, binding_shape, detour_key, detour_shape, measured_maps, names, observed_slots,
 };
 pub use path::{UplinkFacts, Way};
-pub use renewal::{Learned, LearnedMap, Live, Renewals};
+pub use renewal::{Learned, LearnedMap, Live, Renewals, renewal_period};
 pub use routing::{PRIORITIES, TABLES};
 pub use standing::{Admin, Dealt, GroupStanding, ServerStanding, Standing, Standings};
 pub use steer::{Steering, steering_alone};

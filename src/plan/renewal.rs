@@ -7,11 +7,15 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use foldhash::{HashMap, HashMapExt as _};
+use ipnet::IpNet;
 
-use super::Layout;
+use super::inbound::Directory;
 use super::nft::{BindingKey, key_of, names};
+use super::{Layout, View};
 use crate::kstate::Bytes;
-use crate::model::{Family, Mark, MarkLayout, Persistence, PersistenceKey};
+use crate::model::{
+    Family, Mark, MarkLayout, Persistence, PersistenceKey, PersistenceMode, Service,
+};
 
 /// A binding gains at least this much, or it is left alone: an entry's remaining time is known to
 /// the second only.
@@ -24,13 +28,17 @@ pub struct Live {
     pub source: IpAddr,
     /// and to.
     pub destination: IpAddr,
+    /// The IANA number of its protocol.
+    pub protocol: u8,
+    /// The port that it went to.
+    pub port: u16,
     /// All bits of its mark.
     pub mark: Mark,
     /// Since its last packet.
     pub idle: Duration,
 }
 
-/// A binding as the kernel has it.
+/// A binding as the kernel has it. `uplink` is what it leads to: of a service, its server's mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Learned {
     /// Its key.
@@ -48,8 +56,17 @@ pub struct LearnedMap {
     pub name: String,
     /// A binding's time.
     pub timeout: Duration,
-    by: PersistenceKey,
+    by: By,
     bindings: HashMap<BindingKey, Bound>,
+}
+
+/// What makes a key of a session.
+#[derive(Debug)]
+enum By {
+    /// A policy's key.
+    Policy(PersistenceKey),
+    /// The client, with so long a prefix.
+    Client(u8),
 }
 
 #[derive(Debug)]
@@ -61,60 +78,115 @@ struct Bound {
 
 /// All bindings of a site, while its sessions pass by.
 #[derive(Debug)]
-pub struct Renewals {
+pub struct Renewals<'a> {
     marks: MarkLayout,
     maps: HashMap<(Mark, Family), LearnedMap>,
+    served: HashMap<String, LearnedMap>,
+    directory: Option<Directory<'a>>,
 }
 
-impl Renewals {
-    /// The maps of a site, still empty.
-    pub fn new(layout: &Layout) -> Renewals {
+/// How often to look so that no binding ends early: a third of the shortest time. `None` when nobody
+/// binds.
+pub fn renewal_period(layout: &Layout) -> Option<Duration> {
+    let policies = layout.policies.iter().filter_map(|policy| match policy.persistence {
+        Persistence::By { timeout, .. } => Some(timeout),
+        Persistence::None => None,
+    });
+    let binds = |service: &&Service| {
+        !matches!(service.persistence.mode, PersistenceMode::Tcp | PersistenceMode::Ip)
+    };
+    let services = layout.site.services.iter().filter(binds);
+    let services = services.filter_map(|service| service.persistence.timeout);
+    policies.chain(services).min().map(|timeout| timeout / 3)
+}
+
+impl<'a> Renewals<'a> {
+    /// The maps of a site, still empty. `view` tells where its services are.
+    pub fn new(layout: &'a Layout, view: &View) -> Renewals<'a> {
         let mut maps = HashMap::new();
         for (policy, id) in layout.policies() {
             let Persistence::By { key: by, timeout } = policy.persistence else { continue };
             for family in Family::BOTH {
                 let name = names::bindings(family, &policy.name);
+                let by = By::Policy(by);
                 let map = LearnedMap { name, timeout, by, bindings: HashMap::new() };
                 maps.insert((layout.policy_mark(id), family), map);
             }
         }
-        Renewals { marks: layout.site.marks, maps }
-    }
-
-    /// How often to look so that no binding ends early: a third of the shortest time. `None` when
-    /// no policy binds.
-    pub fn period(&self) -> Option<Duration> {
-        self.maps.values().map(|map| map.timeout / 3).min()
+        let directory = Directory::new(layout, view);
+        let mut served = HashMap::new();
+        for bound in Family::BOTH
+            .into_iter()
+            .flat_map(|family| directory.entrances(family))
+            .filter_map(|entrance| entrance.bound.as_ref())
+        {
+            let (name, timeout, by) = (bound.map.clone(), bound.timeout, By::Client(bound.mask));
+            let map = LearnedMap { name: name.clone(), timeout, by, bindings: HashMap::new() };
+            served.insert(name, map);
+        }
+        let directory = (!served.is_empty()).then_some(directory);
+        Renewals { marks: layout.site.marks, maps, served, directory }
     }
 
     /// The maps, to be filled with what the kernel holds.
     pub fn maps_mut(&mut self) -> impl Iterator<Item = &mut LearnedMap> {
-        self.maps.values_mut()
+        self.maps.values_mut().chain(self.served.values_mut())
     }
 
     /// Whether there is anything to renew.
     pub fn is_empty(&self) -> bool {
-        self.maps.values().all(|map| map.bindings.is_empty())
+        self.maps.values().chain(self.served.values()).all(|map| map.bindings.is_empty())
     }
 
     /// A session passes by.
     pub fn see(&mut self, live: &Live) {
         let policy = Mark(live.mark.0 & self.marks.policy.0);
         let uplink = Mark(live.mark.0 & self.marks.uplink.0);
+        let server = Mark(live.mark.0 & self.marks.server.0);
+        if server.0 != 0 {
+            return self.see_served(live, server);
+        }
         if policy.0 == 0 || uplink.0 == 0 {
             return;
         }
         let family = Family::of(live.source);
         let Some(map) = self.maps.get_mut(&(policy, family)) else { return };
-        let Some(key) = key_of(map.by, live.source, live.destination) else { return };
-        // A session that kept another uplink than the binding has now does not hold it.
-        if let Some(bound) = map.bindings.get_mut(&key).filter(|bound| bound.uplink == uplink) {
-            bound.idle = Some(bound.idle.map_or(live.idle, |idle| idle.min(live.idle)));
+        map.see(live, uplink);
+    }
+
+    /// The session of a service holds the binding of its client, at the address and port it went to.
+    fn see_served(&mut self, live: &Live, server: Mark) {
+        let Some(directory) = &self.directory else { return };
+        let entrance = directory.find(live.destination, live.protocol, live.port);
+        let bound = entrance.and_then(|entrance| entrance.bound.as_ref());
+        if let Some(map) = bound.and_then(|bound| self.served.get_mut(&bound.map)) {
+            map.see(live, server);
+        }
+    }
+}
+
+impl By {
+    fn key(&self, live: &Live) -> Option<BindingKey> {
+        match self {
+            By::Policy(key) => key_of(*key, live.source, live.destination),
+            By::Client(mask) => {
+                let net = IpNet::new(live.source, *mask).ok()?;
+                key_of(PersistenceKey::Source, net.network(), live.destination)
+            }
         }
     }
 }
 
 impl LearnedMap {
+    /// A session passes by that is with this member. One that kept another member than the binding
+    /// has now does not hold it.
+    fn see(&mut self, live: &Live, member: Mark) {
+        let Some(key) = self.by.key(live) else { return };
+        if let Some(bound) = self.bindings.get_mut(&key).filter(|bound| bound.uplink == member) {
+            bound.idle = Some(bound.idle.map_or(live.idle, |idle| idle.min(live.idle)));
+        }
+    }
+
     /// Takes in what the kernel holds.
     pub fn fill(&mut self, learned: impl IntoIterator<Item = Learned>) {
         let bound = |l: Learned| {
@@ -179,21 +251,23 @@ policies:
         Live {
             source,
             destination: destination.parse().unwrap(),
+            protocol: 6,
+            port: 80,
             mark: Mark(mark),
             idle: Duration::from_secs(idle),
         }
     }
 
     /// One binding of `source` to fiber, with 10 s left.
-    fn bound(renewals: &mut Renewals, map: &str, source: &str) {
+    fn bound(renewals: &mut Renewals<'_>, map: &str, source: &str) {
         let session = live(0, source, 0);
         let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
-        let key = key_of(map.by, session.source, session.destination).unwrap();
+        let key = map.by.key(&session).unwrap();
         let key = Bytes::from_slice(key.as_slice());
         map.fill([Learned { key, uplink: FIBER, left: Duration::from_secs(10) }]);
     }
 
-    fn due(renewals: &mut Renewals, map: &str) -> Vec<u64> {
+    fn due(renewals: &mut Renewals<'_>, map: &str) -> Vec<u64> {
         let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
         map.due().iter().map(|due| due.left.as_secs()).collect()
     }
@@ -205,7 +279,7 @@ policies:
             for (name, time) in [("clients", 60), ("pairs", 30)] {
                 let map = format!("bind{family}-{name}");
                 let mark = policy(&layout, name).0 | FIBER.0;
-                let mut renewals = Renewals::new(&layout);
+                let mut renewals = Renewals::new(&layout, &View::default());
                 bound(&mut renewals, &map, source);
                 assert!(due(&mut renewals, &map).is_empty(), "without a session");
                 renewals.see(&live(mark, source, 12));
@@ -230,7 +304,7 @@ policies:
             ("nothing to gain", live(clients | FIBER.0, "192.0.2.1", 50)),
         ];
         for (what, session) in others {
-            let mut renewals = Renewals::new(&layout);
+            let mut renewals = Renewals::new(&layout, &View::default());
             bound(&mut renewals, "bind4-clients", "192.0.2.1");
             renewals.see(&session);
             assert!(due(&mut renewals, "bind4-clients").is_empty(), "{what}");
@@ -239,6 +313,6 @@ policies:
 
     #[test]
     fn sweeps_come_at_a_third_of_the_shortest_time() {
-        assert_eq!(Renewals::new(&layout()).period(), Some(Duration::from_secs(10)));
+        assert_eq!(renewal_period(&layout()), Some(Duration::from_secs(10)));
     }
 }

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::inbound::Numbered;
-use super::nft::{
-    SteeringSet, build_keepable, build_slots, names, slot_counts, slot_maps, steer,
-};
+use super::nft::{SteeringSet, build_keepable, build_slots, names, slot_counts, slot_maps, steer};
 use super::standing::Standings;
 use super::view::{Layout, View, select_for};
 use crate::kstate::{Bytes, ElementData, Elements, KernelState, NftOp, SetShape, Snapshot};
@@ -97,12 +95,7 @@ impl Steering {
         ops
     }
 
-    fn steer_group(
-        &mut self,
-        layout: &Layout,
-        group: &Numbered<'_>,
-        family: Family,
-    ) -> Vec<NftOp> {
+    fn steer_group(&mut self, layout: &Layout, group: &Numbered<'_>, family: Family) -> Vec<NftOp> {
         let slots = names::server_slots(family);
         let held = |key: &[u8]| self.server_element(&slots, key);
         let steered = steer(layout, group, &self.view.standings, family, held);
@@ -112,7 +105,8 @@ impl Steering {
             let first = group.first_slot(dealt_by);
             (0..layout.slots_each() as u32).map(move |slot| first + slot)
         });
-        let places: Vec<Bytes> = places.map(|slot| Bytes::from_slice(&slot.to_ne_bytes())).collect();
+        let places: Vec<Bytes> =
+            places.map(|slot| Bytes::from_slice(&slot.to_ne_bytes())).collect();
         let mut ops = Vec::new();
         for (set, keys, wanted) in [
             (slots.clone(), &places, steered.slots),

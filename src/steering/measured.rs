@@ -95,7 +95,9 @@ impl Dealer {
         let held = most.filter(|offer| self.counts.contains_key(&offer.id)).map(|offer| offer.id);
         let leader = self.leader.or(held).and_then(|id| offers().find(|offer| offer.id == id));
         let next = match (leader, best) {
-            (Some(leader), Some(best)) if !is_better(best.delay, leader.delay, gain) => Some(leader.id),
+            (Some(leader), Some(best)) if !is_better(best.delay, leader.delay, gain) => {
+                Some(leader.id)
+            }
             (_, best) => best.map(|best| best.id),
         };
         self.leader = next;

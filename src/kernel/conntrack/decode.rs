@@ -125,7 +125,7 @@ pub(super) fn family_number(family: Family) -> u8 {
 }
 
 /// One message of a dump; `None` for what has no addresses of these families.
-pub(super) fn session(body: &[u8]) -> Option<Session> {
+pub(in crate::kernel) fn session(body: &[u8]) -> Option<Session> {
     let (mut orig, mut reply) = (None, None);
     let (mut mark, mut status, mut timeout, mut id) = (0, 0, 0, 0);
     let (mut sent, mut received) = (Direction::default(), Direction::default());

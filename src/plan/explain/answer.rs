@@ -25,6 +25,12 @@ pub struct Explanation {
     pub source: Option<IpAddr>,
     /// The uplinks that may get it, with their shares; more than one when they take turns.
     pub ways: Vec<WayOut>,
+    /// The service that it is for.
+    pub service: Option<String>,
+    /// The server, if only one is possible.
+    pub server: Option<String>,
+    /// The servers that may get it, with their shares.
+    pub servers: Vec<ServerWay>,
     /// `elsewhere`: the device it leaves by.
     pub interface: Option<String>,
     /// The client's binding, if the policy binds and there is one.
@@ -69,6 +75,8 @@ pub enum Outcome {
     Uplink,
     /// It goes on through a device that is no uplink: untouched.
     Elsewhere,
+    /// It goes to a server of a service.
+    Server,
     /// It ends on the router itself.
     Router,
     /// The sender is told at once: TCP RST or ICMP error.
@@ -85,6 +93,8 @@ pub enum Outcome {
 pub enum DecidedBy {
     /// A policy.
     Policy,
+    /// A service.
+    Service,
     /// A route other than a default.
     Route,
     /// A source inside an uplink's `prefixes`.
@@ -114,14 +124,29 @@ pub struct WayOut {
     pub gateway: Option<IpAddr>,
 }
 
+/// A server that may get the session.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServerWay {
+    /// The server.
+    pub server: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Of the next sessions, from 0 to 1.
+    pub share: f64,
+}
+
 /// A binding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bound {
     /// To this uplink.
-    pub uplink: String,
+    pub uplink: Option<String>,
+    /// To this server.
+    pub server: Option<String>,
     /// Seconds until it is forgotten.
     pub left_s: u64,
-    /// Whether it holds; one to an uplink that takes no sessions is forgotten.
+    /// Whether it holds; one to somebody who takes no sessions is forgotten.
     pub holds: bool,
 }
 

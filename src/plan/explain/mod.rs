@@ -15,11 +15,14 @@ mod members;
 mod outside;
 mod policy;
 mod question;
+mod service;
 
 use super::{Layout, View};
 use crate::kstate::Snapshot;
 
-pub use answer::{Bound, DecidedBy, Explanation, MemberWhy, Outcome, Packet, PolicyTried, WayOut};
+pub use answer::{
+    Bound, DecidedBy, Explanation, MemberWhy, Outcome, Packet, PolicyTried, ServerWay, WayOut,
+};
 pub use policy::binding_of;
 pub use question::{Ask, Found, Origin, Question, asks, origin, origin_query};
 
@@ -45,9 +48,11 @@ pub fn explain(
 ) -> Explanation {
     let mut case = Case::new(scene, question, origin, found);
     match origin {
+        Origin::Router if service::served(&mut case) => {}
         Origin::Router => outside::own_traffic(&mut case),
         Origin::Device(device) => match case.uplink_of(device) {
             Some(uplink) => outside::from_uplink(&mut case, uplink),
+            None if service::served(&mut case) => {}
             None => inside::from_inside(&mut case),
         },
     }

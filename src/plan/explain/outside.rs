@@ -4,6 +4,7 @@ use super::case::Case;
 use super::leaving::{conclude, routed};
 use super::matching::transport_failures;
 use super::question::Ask;
+use super::service::served;
 use super::{DecidedBy, Outcome};
 use crate::kstate::Lookup;
 use crate::model::{Allow, AllowTarget, ForwardPolicy, InputPolicy, Uplink, UplinkId};
@@ -25,6 +26,9 @@ pub(super) fn from_uplink(case: &mut Case<'_>, (uplink, _): (&Uplink, UplinkId))
         return case.ends(Outcome::Dropped, DecidedBy::Firewall, text);
     }
     case.because(format!("it comes in by {name}: its replies leave by {name}"));
+    if served(case) {
+        return;
+    }
     match case.lookup(Ask::Unmarked).clone() {
         Lookup::Local => input(case, uplink),
         Lookup::Forward { .. } => forward(case, uplink),

@@ -41,6 +41,9 @@ pub fn binding_of(
     question: &Question,
     origin: &Origin,
 ) -> Option<(String, Vec<u8>)> {
+    if let Some(found) = super::service::binding_of(scene, question) {
+        return Some(found);
+    }
     let Origin::Device(device) = origin else { return None };
     let (policy, _) = first_match(scene, question, device).1?;
     let Persistence::By { key, .. } = policy.persistence else { return None };
@@ -112,7 +115,8 @@ fn bound(case: &mut Case<'_>, policy: &Policy, id: PolicyId) -> Option<UplinkId>
         Some(_) => format!("{who} is bound to {name}, for {left_s} s more"),
         None => format!("{who} was bound to {name}, which takes no sessions: that is forgotten"),
     });
-    case.answer.binding = Some(Bound { uplink: name, left_s, holds: holds.is_some() });
+    case.answer.binding =
+        Some(Bound { uplink: Some(name), server: None, left_s, holds: holds.is_some() });
     holds
 }
 

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{
-    Family, Helper, Name, PersistenceMode, PortRange, Protocol, Service, Virtual,
-};
+use crate::model::{Family, Helper, Name, PersistenceMode, PortRange, Protocol, Service, Virtual};
 use crate::plan::nft::names;
 use crate::plan::view::{Layout, View};
 

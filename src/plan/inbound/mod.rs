@@ -14,8 +14,8 @@ use crate::model::{Family, Group, GroupBalance, GroupId, Mark, Name, Persistence
 use super::view::Layout;
 
 pub use directory::{Directory, uplink_of, virtual_addresses};
-pub use entrance::{Bound, Entrance, Keyed, claimed, entrances};
 pub(super) use entrance::ESP;
+pub use entrance::{Bound, Entrance, Keyed, claimed, entrances};
 pub use select::{Dealt as DealtBy, ServerChoice, choose, keeps};
 
 /// Most slots of all groups together, unless each had fewer than [`FEWEST`].
@@ -77,9 +77,8 @@ impl<'a> Numbered<'a> {
     ) -> impl Iterator<Item = (&'a crate::model::Server, ServerId)> + use<'a> {
         let ids = self.layout.ids.servers.get(&self.group.name);
         let of_family = move |server: &&crate::model::Server| Family::of(server.address) == family;
-        let with_id = move |server: &'a crate::model::Server| {
-            Some((server, *ids?.get(&server.name)?))
-        };
+        let with_id =
+            move |server: &'a crate::model::Server| Some((server, *ids?.get(&server.name)?));
         self.group.servers.iter().filter(of_family).filter_map(with_id)
     }
 
@@ -106,9 +105,8 @@ impl<'a> Numbered<'a> {
     /// The tables of slots that it needs: one to pick in turn, one to pick by a hash.
     pub fn tables(&self) -> Vec<DealtBy> {
         let services = || self.layout.site.services.iter().filter(|s| s.group == self.group.name);
-        let by_hash = |mode: PersistenceMode| {
-            matches!(mode, PersistenceMode::Ip | PersistenceMode::Vpn)
-        };
+        let by_hash =
+            |mode: PersistenceMode| matches!(mode, PersistenceMode::Ip | PersistenceMode::Vpn);
         let mut tables = Vec::new();
         if !self.hashes() {
             tables.push(DealtBy::Turn);

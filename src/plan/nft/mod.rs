@@ -28,6 +28,7 @@ pub use build::names;
 pub use elements::{detour_key, detour_shape};
 pub(super) use policies::SOURCE_SEED;
 pub(super) use servers::steer;
+pub(super) use services::{CLIENT_SEED, COUNTED_SEEDS};
 use slots::build_steering;
 pub(super) use slots::{
     SteeringSet, build_keepable, build_slots, slot_counts, slot_map, slot_maps,

@@ -37,12 +37,21 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, family: Family) {
                 targets.insert(key.clone(), ElementData::Value(target(server.address, port)));
             }
             if group.is_limited() {
-                admit.insert(key, ElementData::Verdict(Verdict::Jump(way_in(&group, server, id, family))));
+                admit.insert(
+                    key,
+                    ElementData::Verdict(Verdict::Jump(way_in(&group, server, id, family))),
+                );
             }
         }
     }
     let counted = format!("{} counter;", room_for(hosts.len()));
-    table.set(names::hosts(family), Role::Fixed, map_of(&[FieldType::Mark], address), &counted, hosts);
+    table.set(
+        names::hosts(family),
+        Role::Fixed,
+        map_of(&[FieldType::Mark], address),
+        &counted,
+        hosts,
+    );
     let shape = SetShape {
         key: vec![FieldType::Mark],
         data: SetData::Value(vec![address, FieldType::Port]),
@@ -88,7 +97,12 @@ pub(super) fn add_steering<'a>(
     }
     let servers = layout.groups().map(|group| group.servers(family).count()).sum();
     for (name, shape, room, elements) in [
-        (names::server_slots(family), map_of(&[FieldType::Slot], FieldType::Mark), slots, all.slots),
+        (
+            names::server_slots(family),
+            map_of(&[FieldType::Slot], FieldType::Mark),
+            slots,
+            all.slots,
+        ),
         (names::keepable_servers(family), set_of(&[FieldType::Mark]), servers, all.keepable),
         (names::choosable_servers(family), set_of(&[FieldType::Mark]), servers, all.choosable),
     ] {
@@ -142,9 +156,9 @@ pub(in crate::plan) fn steer<'a>(
     }
     let keyed = |(_, id): (&Server, ServerId)| mark_bytes(group.key(id).0);
     if learns(layout, group) {
-        let kept = group.servers(family).filter(|(server, _)| {
-            keeps(&standings.server(&group.group.name, &server.name))
-        });
+        let kept = group
+            .servers(family)
+            .filter(|(server, _)| keeps(&standings.server(&group.group.name, &server.name)));
         steered.keepable.extend(kept.map(|one| (keyed(one), ElementData::Nothing)));
     }
     if group.is_limited() {

@@ -18,15 +18,15 @@ use super::elements::address_bytes;
 use super::matching::{anonymous_set, nets_of, word};
 use super::servers::{self, room_for};
 use crate::kstate::{
-    Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict, concatenate,
-    ifname_bytes,
+    Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict,
+    concatenate, ifname_bytes,
 };
 use crate::model::{Family, PersistenceMode, PortRange, Protocol};
 use crate::plan::inbound::{Bound, DealtBy, Directory, ESP, Entrance, Keyed, Numbered};
 use crate::plan::view::{Layout, View};
 
 /// Fixed, so that the same client gets the same server after a reboot.
-const CLIENT_SEED: u32 = 0x686f_6d67;
+pub(in crate::plan) const CLIENT_SEED: u32 = 0x686f_6d67;
 /// For the keys of connections that are counted.
 pub(in crate::plan) const COUNTED_SEEDS: [u32; 2] = [0x686f_6d68, 0x686f_6d69];
 /// How many bindings one map can learn.
@@ -87,9 +87,10 @@ fn add_serving(table: &mut Builder, layout: &Layout) {
     let mut elements = Elements::new();
     for id in servers::serving(layout) {
         let (chain, mark) = (names::server(id), mask.place(u32::from(id.0)));
-        table
-            .chain(chain.clone())
-            .rule(format!("ct mark set ct mark & {:#x} | {mark} meta mark set 0", !mask.0), "groups");
+        table.chain(chain.clone()).rule(
+            format!("ct mark set ct mark & {:#x} | {mark} meta mark set 0", !mask.0),
+            "groups",
+        );
         elements.insert(mark_bytes(mark.0), ElementData::Verdict(Verdict::Jump(chain)));
     }
     let shape = verdicts_of(&[FieldType::Mark]);
@@ -116,7 +117,10 @@ fn add_claims(table: &mut Builder, family: Family, directory: &Directory<'_>) {
     };
     let exact = keyed.exact.iter().map(|((address, protocol, port), number)| {
         let port = Bytes::from_slice(&port.to_be_bytes());
-        (concatenate(&[address_bytes(*address), Bytes::from_slice(&[*protocol]), port]), goto(number))
+        (
+            concatenate(&[address_bytes(*address), Bytes::from_slice(&[*protocol]), port]),
+            goto(number),
+        )
     });
     let exact: Elements = exact.collect();
     let mut protocols = add_ranges(table, family, entrances, keyed);
@@ -279,10 +283,7 @@ fn add_limits(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family
         let mark = mask.place(u32::from(id.0));
         let key = key_of(layout, group, "meta mark");
         let chosen = names::choosable_servers(family);
-        spilling.push((
-            format!("meta mark set {mark} {key} @{chosen} jump {way_in}"),
-            origin,
-        ));
+        spilling.push((format!("meta mark set {mark} {key} @{chosen} jump {way_in}"), origin));
     }
     let mut rules = table.chain(names::spill(family, group.id, &group.group.name));
     for (rule, origin) in spilling {
@@ -379,7 +380,8 @@ fn add_conditions(rules: &mut Rules<'_>, entrance: &Entrance<'_>) {
         rules.rule(rule, &format!("{origin}.persistence"));
     }
     if let Some(helper) = service.helper {
-        let rule = format!("meta l4proto {} ct helper set \"{}\"", helper.transport(), helper.as_str());
+        let rule =
+            format!("meta l4proto {} ct helper set \"{}\"", helper.transport(), helper.as_str());
         rules.rule(rule, &format!("{origin}.helper"));
     }
 }
@@ -407,10 +409,8 @@ fn add_binding(
     let (client, map) = (client(family, bound.mask), &bound.map);
     let serve = names::serve(family, group.id, &group.group.name);
     let find = format!("meta mark set {client} map @{map}");
-    let renew = format!(
-        "update @{map} {{ {client} timeout {}ms : meta mark }}",
-        bound.timeout.as_millis()
-    );
+    let renew =
+        format!("update @{map} {{ {client} timeout {}ms : meta mark }}", bound.timeout.as_millis());
     let pick = pick(layout, group, family, None);
     rules
         .rule(format!("{find} {} {renew} goto {serve}", kept(layout, group, family)), &origin)
@@ -432,10 +432,8 @@ fn add_esp(
     let origin = format!("services.{}.persistence", entrance.service.name);
     let (client, map) = (client(family, bound.mask), &bound.map);
     let serve = names::serve(family, group.id, &group.group.name);
-    let renew = format!(
-        "update @{map} {{ {client} timeout {}ms : meta mark }}",
-        bound.timeout.as_millis()
-    );
+    let renew =
+        format!("update @{map} {{ {client} timeout {}ms : meta mark }}", bound.timeout.as_millis());
     let kept = kept(layout, group, family);
     let key = format!("{client} . {} daddr", word(family));
     rules
