@@ -108,6 +108,8 @@ pub(super) enum Action {
     Evacuate(Move),
     /// Go through the sessions: some may have gone wrong.
     Mend(Arc<Layout>, Box<Mender>),
+    /// Bindings were taken away: put them back.
+    Restore(Arc<Layout>, Box<View>),
     /// The first apply was found right: tell the service manager.
     Ready,
     /// Tell people.
@@ -525,6 +527,10 @@ impl Engine {
         }
         let moved = self.remember_addresses(&report);
         if in_force.is_some() {
+            let lost = report.drift.iter().any(|one| one.contains("add map") && one.contains(" bind"));
+            if let Some(view) = report.view.clone().filter(|_| lost || !self.ready) {
+                actions.push(Action::Restore(report.layout.clone(), Box::new(view)));
+            }
             actions.extend(self.mend(&report, moved));
             self.steering = steering(&report, &in_force);
             self.in_force = in_force;

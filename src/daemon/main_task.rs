@@ -248,6 +248,7 @@ impl MainTask {
                 }
                 Action::Evacuate(order) => self.workers.evacuator.send(order),
                 Action::Mend(layout, mender) => self.workers.sweeper.mend(layout, mender),
+                Action::Restore(layout, view) => self.workers.sweeper.restore(layout, *view),
                 Action::Ready => {
                     tracing::info!("ready");
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

@@ -46,7 +46,7 @@ pub(super) fn mend(
                 *done.ended.entry(flaw).or_default() += 1;
                 match flaw {
                     // Nobody knows the client by the address that it has on the way.
-                    Flaw::Untranslated => writer.delete(session),
+                    Flaw::Untranslated | Flaw::Unserved => writer.delete(session),
                     Flaw::AddressGone | Flaw::UplinkGone => dismisser.end(session).map(drop),
                 }
             }
@@ -63,7 +63,10 @@ fn entry(session: &Session) -> Entry {
     Entry {
         source: session.orig.src,
         destination: session.orig.dst,
+        protocol: session.protocol,
+        port: session.orig.dport,
         answered_at: session.reply.dst,
+        answered_by: session.reply.src,
         mark: session.mark,
     }
 }

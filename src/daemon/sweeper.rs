@@ -1,9 +1,10 @@
-//! The thread that walks the sessions: it keeps bindings alive under them, and mends those that
-//! went wrong.
+//! The thread that walks the sessions: it keeps bindings alive under them, puts those back that
+//! somebody took away, and mends sessions that went wrong.
 //!
 //! It has sockets of its own: a walk over hundreds of thousands of sessions takes part of a second,
 //! which no round may wait for.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -14,7 +15,9 @@ use tokio::sync::mpsc;
 use super::mending::{Extent, Mended, mend};
 
 use crate::clock;
-use crate::kernel::{Conntrack, DumpedElement, Hush, KernelError, Linux, Ranges, Timeouts};
+use crate::kernel::{
+    Conntrack, DumpedElement, Hush, KernelError, Linux, Ranges, Session, Timeouts,
+};
 use crate::kstate::{Bytes, ElementData};
 use crate::model::Mark;
 use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals, View, renewal_period};
@@ -23,8 +26,13 @@ use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals, View, ren
 /// a tenth of one processor.
 const REST: u32 = 9;
 
+/// Bindings are taken down so often, in case that somebody takes them away.
+const NOTING: Duration = Duration::from_secs(10);
+
 /// Work for the thread.
 enum Order {
+    /// The maps of bindings were made anew: what was in them is put back.
+    Restore(Arc<Layout>, Box<View>),
     /// The bindings of this site, which looks like this, are to be kept alive from now on.
     Watch(Arc<Layout>, Box<View>),
     /// Sessions may have gone wrong.
@@ -44,7 +52,7 @@ impl Sweeper {
         let (orders, inbox) = channel();
         let (told, mended) = mpsc::unbounded_channel();
         let worker =
-            Worker { ranges, hush, told, site: None, took: Duration::ZERO, failing: false };
+            Worker { ranges, hush, told, site: None, took: Duration::ZERO, failing: false, noted: HashMap::new() };
         let name = "sweeper".to_owned();
         thread::Builder::new().name(name).spawn(move || worker.work(&inbox))?;
         Ok((Sweeper(orders), mended))
@@ -54,6 +62,11 @@ impl Sweeper {
     pub(super) fn watch(&self, layout: Arc<Layout>, view: View) {
         // If the thread is gone, it has said why.
         let _ = self.0.send(Order::Watch(layout, Box::new(view)));
+    }
+
+    /// The maps of bindings were made anew: what was in them is put back.
+    pub(super) fn restore(&self, layout: Arc<Layout>, view: View) {
+        let _ = self.0.send(Order::Restore(layout, Box::new(view)));
     }
 
     /// Goes through the sessions soon.
@@ -69,34 +82,79 @@ struct Worker {
     site: Option<(Arc<Layout>, View)>,
     took: Duration,
     failing: bool,
+    /// What bindings there were, by map, and when.
+    noted: HashMap<String, (Instant, Vec<DumpedElement>)>,
 }
 
 impl Worker {
     fn work(mut self, inbox: &Receiver<Order>) {
-        let mut last = clock::now();
+        let (mut last, mut noted) = (clock::now(), clock::now());
         loop {
-            match self.wait(inbox, last) {
+            match self.wait(inbox, last, noted) {
+                Ok(Order::Restore(layout, view)) => self.restore(&layout, &view),
                 Ok(Order::Watch(layout, view)) => self.site = Some((layout, *view)),
                 Ok(Order::Mend(layout, mender)) => self.mend(&layout, &mender),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    last = clock::now();
+                Err(RecvTimeoutError::Timeout) if self.is_due(last) => {
+                    (last, noted) = (clock::now(), clock::now());
                     self.sweep();
                     self.took = last.elapsed();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    noted = clock::now();
+                    self.note();
                 }
             }
         }
     }
 
-    /// Waits for an order until the next sweep is due.
-    fn wait(&self, inbox: &Receiver<Order>, last: Instant) -> Result<Order, RecvTimeoutError> {
-        let period = self.site.as_ref().and_then(|(layout, _)| renewal_period(layout));
-        match period {
+    /// Waits for an order until the next sweep is due, or bindings are to be taken down.
+    fn wait(
+        &self,
+        inbox: &Receiver<Order>,
+        last: Instant,
+        noted: Instant,
+    ) -> Result<Order, RecvTimeoutError> {
+        match self.pause() {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(period) => {
-                let pause = period.max(self.took * REST);
-                inbox.recv_timeout(pause.saturating_sub(last.elapsed()))
+            Some(pause) => {
+                let sweep = pause.saturating_sub(last.elapsed());
+                let note = NOTING.max(self.took * REST).saturating_sub(noted.elapsed());
+                inbox.recv_timeout(sweep.min(note))
             }
+        }
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        let period = self.site.as_ref().and_then(|(layout, _)| renewal_period(layout))?;
+        Some(period.max(self.took * REST))
+    }
+
+    fn is_due(&self, last: Instant) -> bool {
+        self.pause().is_some_and(|pause| last.elapsed() >= pause)
+    }
+
+    /// Takes down what bindings there are.
+    fn note(&mut self) {
+        let Some((layout, view)) = &self.site else { return };
+        let Ok(mut kernel) = Linux::open(self.ranges) else { return };
+        let now = clock::now();
+        let mut renewals = Renewals::new(layout, view);
+        let maps = renewals.maps_mut().filter_map(|map| {
+            let elements = kernel.dump_elements(&map.name).ok()?;
+            Some((map.name.clone(), (now, elements)))
+        });
+        self.noted = maps.collect();
+    }
+
+    fn restore(&mut self, layout: &Layout, view: &View) {
+        let noted = std::mem::take(&mut self.noted);
+        let outcome = Linux::open(self.ranges)
+            .and_then(|kernel| restore(kernel.hushed(&self.hush), layout, view, &noted));
+        match outcome {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("{count} bindings were put back"),
+            Err(error) => tracing::warn!("bindings are not put back: {error}"),
         }
     }
 
@@ -133,14 +191,7 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
     let mut sessions = 0_u64;
     Conntrack::open()?.walk(None, |session| {
         sessions += 1;
-        renewals.see(&Live {
-            source: session.orig.src,
-            destination: session.orig.dst,
-            protocol: session.protocol,
-            port: session.orig.dport,
-            mark: session.mark,
-            idle: timeouts.idle(session),
-        });
+        renewals.see(&live(session, &timeouts));
     })?;
     let mut renewed = 0;
     for map in renewals.maps_mut() {
@@ -150,6 +201,59 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
     }
     tracing::debug!(sessions, renewed, "bindings renewed under live sessions");
     Ok(())
+}
+
+/// Puts back what was there when it was last taken down, and what sessions show.
+fn restore(
+    mut kernel: Linux,
+    layout: &Layout,
+    view: &View,
+    noted: &HashMap<String, (Instant, Vec<DumpedElement>)>,
+) -> Result<usize, KernelError> {
+    let mut renewals = Renewals::new(layout, view);
+    let mut wanted: BTreeMap<String, BTreeMap<Bytes, Learned>> = BTreeMap::new();
+    let timeouts = Timeouts::read();
+    Conntrack::open()?.walk(None, |session| {
+        if let Some((map, shown)) = renewals.shown_by(&live(session, &timeouts)) {
+            let of = wanted.entry(map.to_owned()).or_default();
+            let known = of.get(&shown.key).map_or(Duration::ZERO, |known| known.left);
+            if shown.left > known {
+                of.insert(shown.key.clone(), shown);
+            }
+        }
+    })?;
+    for (map, (at, elements)) in noted {
+        let of = wanted.entry(map.clone()).or_default();
+        for mut old in elements.iter().cloned().filter_map(learned) {
+            // What sessions show is newer.
+            old.left = old.left.saturating_sub(at.elapsed());
+            if !old.left.is_zero() {
+                of.entry(old.key.clone()).or_insert(old);
+            }
+        }
+    }
+    let mut restored = 0;
+    for map in renewals.maps_mut() {
+        let Some(mut of) = wanted.remove(&map.name) else { continue };
+        for there in kernel.dump_elements(&map.name)? {
+            of.remove(&there.key);
+        }
+        let elements: Vec<_> = of.into_values().map(|learned| element(map, learned)).collect();
+        kernel.learn_elements(&map.name, &elements)?;
+        restored += elements.len();
+    }
+    Ok(restored)
+}
+
+fn live(session: &Session, timeouts: &Timeouts) -> Live {
+    Live {
+        source: session.orig.src,
+        destination: session.orig.dst,
+        protocol: session.protocol,
+        port: session.orig.dport,
+        mark: session.mark,
+        idle: timeouts.idle(session),
+    }
 }
 
 fn learned(element: DumpedElement) -> Option<Learned> {

@@ -252,6 +252,18 @@ impl Linux {
         nft_write::renew_elements(&mut self.netfilter, set, elements)
     }
 
+    /// Adds elements of one set of ours with their times; those that are there stay as they are.
+    ///
+    /// # Errors
+    /// When there is no such set, or no room in it.
+    pub fn learn_elements(
+        &mut self,
+        set: &str,
+        elements: &[DumpedElement],
+    ) -> Result<(), KernelError> {
+        nft_write::learn_elements(&mut self.netfilter, set, elements)
+    }
+
     fn observe_routing(&mut self, seen: &mut Snapshot) -> Result<(), KernelError> {
         seen.facts.links = self.rtnl.links()?;
         let links = seen.facts.links.iter();

@@ -114,6 +114,27 @@ pub(super) fn renew_elements(
     Ok(())
 }
 
+/// Adds elements with their times.
+pub(super) fn learn_elements(
+    writer: &mut Writer,
+    set: &str,
+    elements: &[DumpedElement],
+) -> Result<(), KernelError> {
+    for chunk in elements.chunks(ELEMENTS_LIMIT) {
+        let mut batch = Batch::new();
+        let message = batch.begin(kind::NEW_ELEMENTS, CREATE);
+        message.attribute_text(attr::LIST_TABLE, TABLE_NAME);
+        message.attribute_text(attr::LIST_SET, set);
+        message.nest(attr::LIST_ELEMENTS, |m| {
+            chunk.iter().for_each(|element| encode_timed(m, element));
+        });
+        writer
+            .batch(batch.finish())
+            .map_err(|source| KernelError::ChangeElements { sets: set.to_owned(), source })?;
+    }
+    Ok(())
+}
+
 fn renewal(set: &str, elements: &[DumpedElement]) -> Message {
     let mut batch = Batch::new();
     for (kind, flags) in [(kind::DELETE_ELEMENTS, 0), (kind::NEW_ELEMENTS, CREATE)] {

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::evacuate::is_dismissed;
+use super::inbound::{Keyed, claimed, entrances};
 use super::lans::inside_networks;
 use super::path::{MAIN, UplinkFacts};
 use super::view::{Layout, View};
@@ -25,8 +26,14 @@ pub struct Entry {
     pub source: IpAddr,
     /// and to.
     pub destination: IpAddr,
+    /// The IANA number of its protocol.
+    pub protocol: u8,
+    /// The port that it went to.
+    pub port: u16,
     /// Where its replies go to: the source after translation.
     pub answered_at: IpAddr,
+    /// Who replies: the destination after translation.
+    pub answered_by: IpAddr,
     /// All bits of its mark.
     pub mark: Mark,
 }
@@ -49,6 +56,8 @@ pub enum Flaw {
     AddressGone,
     /// Its uplink is no longer in the profile.
     UplinkGone,
+    /// It is for a service, and went past it.
+    Unserved,
 }
 
 impl Flaw {
@@ -58,6 +67,7 @@ impl Flaw {
             Flaw::Untranslated => "that would have left untranslated",
             Flaw::AddressGone => "whose address is gone",
             Flaw::UplinkGone => "whose uplink was removed",
+            Flaw::Unserved => "that had gone past their service",
         }
     }
 }
@@ -75,6 +85,8 @@ pub struct Mender {
     /// Where the main table leads, without its defaults: the uplink, or `None` for other devices.
     routes: Vec<(IpNet, Option<Mark>)>,
     uplinks: BTreeMap<Mark, Uplink>,
+    /// What services take.
+    services: [Keyed; 2],
 }
 
 impl Mender {
@@ -105,7 +117,16 @@ impl Mender {
             inside: inside_networks(layout, view, facts),
             routes: specific_routes(layout, facts),
             uplinks: layout.uplinks().map(|(u, id)| (layout.mark(id), u.clone())).collect(),
+            services: Family::BOTH.map(|family| claimed(layout, view, &entrances(layout, family))),
         }
+    }
+
+    /// Whether a session is for a service, but no server has it.
+    fn is_unserved(&self, entry: &Entry) -> bool {
+        let keyed = &self.services[usize::from(entry.destination.is_ipv6())];
+        entry.mark.0 & self.marks.server.0 == 0
+            && entry.answered_by == entry.destination
+            && keyed.find(entry.destination, entry.protocol, entry.port).is_some()
     }
 
     /// What to do with a session; `None` when it is as it should be, or not ours.
@@ -116,6 +137,13 @@ impl Mender {
             || !is_routable(entry.source)
         {
             return None;
+        }
+        if self.is_unserved(entry) {
+            return Some(Mend::End(Flaw::Unserved));
+        }
+        let served = entry.mark.0 & self.marks.server.0 != 0;
+        if served && self.former.contains(&entry.destination) {
+            return Some(Mend::End(Flaw::AddressGone));
         }
         if uplink.0 != 0 && !self.uplinks.contains_key(&uplink) {
             return Some(Mend::End(Flaw::UplinkGone));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use foldhash::{HashMap, HashMapExt as _};
 use ipnet::IpNet;
 
-use super::inbound::Directory;
+use super::inbound::{Directory, ESP};
 use super::nft::{BindingKey, key_of, names};
 use super::{Layout, View};
 use crate::kstate::Bytes;
@@ -136,6 +136,25 @@ impl<'a> Renewals<'a> {
     /// Whether there is anything to renew.
     pub fn is_empty(&self) -> bool {
         self.maps.values().chain(self.served.values()).all(|map| map.bindings.is_empty())
+    }
+
+    /// The binding that a session shows: its map, and what it would be there.
+    pub fn shown_by(&self, live: &Live) -> Option<(&str, Learned)> {
+        let bits = |mask: crate::model::MarkMask| Mark(live.mark.0 & mask.0);
+        let server = bits(self.marks.server);
+        let (map, member) = if server.0 == 0 {
+            let (policy, uplink) = (bits(self.marks.policy), bits(self.marks.uplink));
+            (self.maps.get(&(policy, Family::of(live.source)))?, uplink)
+        } else {
+            let directory = self.directory.as_ref()?;
+            let entrance = directory.find(live.destination, live.protocol, live.port)?;
+            // ESP shows what was learned elsewhere.
+            let bound = entrance.bound.as_ref().filter(|_| live.protocol != ESP)?;
+            (self.served.get(&bound.map)?, server)
+        };
+        let left = map.timeout.checked_sub(live.idle).filter(|left| !left.is_zero())?;
+        let key = Bytes::from_slice(map.by.key(live)?.as_slice());
+        (member.0 != 0).then_some((map.name.as_str(), Learned { key, uplink: member, left }))
     }
 
     /// A session passes by.

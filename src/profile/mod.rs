@@ -167,7 +167,7 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
     let helpers = top.get("helpers", out).map(|node| settings::helpers(node, out));
     let api = top.get("api", out).and_then(|node| settings::api(node, out));
     let fast_path = fast_path.unwrap_or_default();
-    let without_engine = without_engine(top, fast_path);
+    let without_engine = without_engine(fast_path);
     let inline = all.uplinks.probes.into_iter();
     let mut probes = probes.unwrap_or_default();
     probes.extend(inline.map(|probe| (probe.name.clone(), probe)));
@@ -205,11 +205,8 @@ fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {
 }
 
 /// Keys that are valid but do nothing yet, in the order of the file's sections.
-fn without_engine(top: &Fields<'_>, fast_path: FastPath) -> Vec<String> {
+fn without_engine(fast_path: FastPath) -> Vec<String> {
     let mut keys = Vec::new();
-    let written = |key: &&str| top.raw(key).is_some();
-    let later = ["helpers"];
-    keys.extend(later.iter().filter(|k| written(k)).map(|&k| k.to_owned()));
     if fast_path == FastPath::Hardware {
         keys.push("fast-path".to_owned());
     }

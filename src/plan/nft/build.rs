@@ -206,6 +206,22 @@ pub mod names {
         format!("bind{}-{mode}.{owner}{}", family.digit(), place(Some(at), ports))
     }
 
+    /// New sessions of servers that clients are bound to by `vpn`.
+    pub fn calls_back(family: Family) -> String {
+        format!("calls-back{}", family.digit())
+    }
+
+    /// The same, towards the clients that stand in this map.
+    pub fn calls_back_by(family: Family, map: &str) -> String {
+        let of = map.split_once('-').map_or(map, |(_, of)| of);
+        format!("calls-back{}-{of}", family.digit())
+    }
+
+    /// Device and server → the address that such a session comes from.
+    pub fn calling_source(family: Family) -> String {
+        format!("calling{}", family.digit())
+    }
+
     /// A dot stands in no user's name.
     fn place(at: Option<&Virtual>, ports: Option<PortRange>) -> String {
         let at = at.map(|at| match at {

@@ -17,6 +17,7 @@ mod prerouting;
 mod servers;
 mod services;
 mod slots;
+mod vpn;
 
 use crate::kstate::{Declared, NftOp, NftTable, Role, Snapshot};
 
@@ -46,6 +47,7 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     nat::add_chains(&mut table, layout);
     filter::add_chains(&mut table, layout);
     services::add_chains(&mut table, layout, view, seen);
+    vpn::add_chains(&mut table, layout, view);
     table.finish()
 }
 

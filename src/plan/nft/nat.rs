@@ -2,6 +2,7 @@
 
 use super::build::{Builder, names};
 use super::matching::{anonymous_set, nets_of};
+use super::vpn;
 use crate::model::{Family, NatMode};
 use crate::plan::view::Layout;
 
@@ -23,6 +24,7 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
         .rule("rt ipsec exists accept", "")
         .rule(format!("ct mark & {uplink} == 0 oifname vmap @{}", names::ENTRY), "")
         .rule("ip6 saddr fe80::/10 accept", "");
+    vpn::add_translation(&mut rules, layout);
     for (member, _) in layout.uplinks() {
         let origin = format!("uplinks.{}", member.name);
         if member.nat == NatMode::Never {

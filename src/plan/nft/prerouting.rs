@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::build::{Builder, names};
 use super::matching::{anonymous_set, nets_of};
-use crate::kstate::{KNOCKING, Snapshot};
+use super::vpn;
+use crate::kstate::{KNOCKING, Object, Snapshot};
 use crate::model::{Family, NatMode};
 use crate::plan::lans::inside_networks;
 use crate::plan::view::{Layout, View};
@@ -80,6 +81,7 @@ fn ended_services(layout: &Layout) -> Option<String> {
 /// A new session from inside: a specific route through an uplink pins it there; a route to another
 /// device is not ours; what has no route but a default is for the policies.
 fn add_classify(table: &mut Builder, layout: &Layout) {
+    layout.site.helpers.iter().for_each(|helper| table.object(Object::Helper(*helper)));
     let uplink = layout.site.marks.uplink;
     let others = !uplink.0;
     table
@@ -90,6 +92,11 @@ fn add_classify(table: &mut Builder, layout: &Layout) {
         .rule(format!("meta mark set meta mark & {others:#x} accept"), "");
     let mut rules = table.chain("to-internet");
     rules.rule(format!("meta mark set meta mark & {others:#x}"), "");
+    for helper in &layout.site.helpers {
+        let (transport, port, name) = (helper.transport(), helper.port(), helper.as_str());
+        rules.rule(format!("{transport} dport {port} ct helper set \"{name}\""), "helpers");
+    }
+    vpn::add_turn(&mut rules, layout);
     for (member, id) in layout.uplinks().filter(|(u, _)| u.nat != NatMode::Always) {
         for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
             let nets = nets_of(member.prefixes.iter(), family);

@@ -293,9 +293,13 @@ fn add_limits(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family
 
 /// The client as a binding knows it.
 fn client(family: Family, mask: u8) -> String {
-    let saddr = format!("{} saddr", word(family));
+    masked(&format!("{} saddr", word(family)), family, mask)
+}
+
+/// An address under a prefix of this length.
+pub(super) fn masked(address: &str, family: Family, mask: u8) -> String {
     if mask == family.host_bits() {
-        return saddr;
+        return address.to_owned();
     }
     let mask = match family {
         Family::V4 => {
@@ -307,7 +311,7 @@ fn client(family: Family, mask: u8) -> String {
             IpAddr::from(bits.to_be_bytes())
         }
     };
-    format!("{saddr} & {mask}")
+    format!("{address} & {mask}")
 }
 
 fn add_entrance(table: &mut Builder, layout: &Layout, entrance: &Entrance<'_>) {
