@@ -21,6 +21,7 @@ both!(
     a_backup_serves_only_while_nobody_else_does,
     a_recovered_server_gets_its_share_little_by_little,
     who_calls_from_inside_is_served_too,
+    who_calls_over_a_bridge_of_the_router_is_served_too,
     icmp_errors_of_servers_go_back_by_the_entry_link,
     a_foreign_flush_is_repaired_and_services_go_on,
     an_address_of_its_own_is_taken_and_given_up,
@@ -29,8 +30,7 @@ both!(
 );
 
 const UPLINKS: [&str; 3] = ["fiber", "cable", "lte"];
-const SHOP: &str =
-    "  shop: { virtual: [fiber, cable, lte], protocol: [tcp, udp], ports: [80, 443], group: web }\n";
+const SHOP: &str = "  shop: { virtual: [fiber, cable, lte], protocol: [tcp, udp], ports: [80, 443], group: web }\n";
 const PORT: &str = "port: 8080";
 
 /// A site with so many equal servers behind the shop.
@@ -276,67 +276,97 @@ fn a_recovered_server_gets_its_share_little_by_little(family: Family) {
     let first = share(&site, "a");
     assert!(first < 0.3, "{first}");
     let last = std::cell::Cell::new(first);
-    until(PATIENCE, || share(&site, "a"), |now| {
-        let before = last.replace(*now);
-        assert!(*now >= before - 0.01, "{now} after {before}");
-        (*now - 0.5).abs() < 0.01
-    })
+    until(
+        PATIENCE,
+        || share(&site, "a"),
+        |now| {
+            let before = last.replace(*now);
+            assert!(*now >= before - 0.01, "{now} after {before}");
+            (*now - 0.5).abs() < 0.01
+        },
+    )
     .expect("the whole share at last");
     assert_eq!(site.homing(&["server", "web/a", "disable"]).code, Some(0));
     assert_eq!(site.homing(&["server", "web/a", "enable"]).code, Some(0));
     assert!((share(&site, "a") - 0.5).abs() < 0.01, "not after an order");
 }
 
-/// The DMZ is a bridge, as it would be with virtual machines on the router.
-fn bridge_dmz(site: &Site) {
-    let router = homing::lab::dmz_router(site.family);
-    let (bits, nodad) = if site.family == Family::V4 { (24, "") } else { (64, " nodad") };
-    let lines = [
-        "link set dmz0 name port0 down".to_owned(),
-        "link add dmz0 type bridge".to_owned(),
-        "link set port0 master dmz0".to_owned(),
-        "link set port0 up".to_owned(),
-        "link set dmz0 up".to_owned(),
-        format!("address flush dev port0"),
-        format!("address add {router}/{bits} dev dmz0{nodad}"),
-    ];
-    site.router().ip(&lines).unwrap();
+fn call_from_inside(site: &Site, client: &Client, from: IpAddr, sees: IpAddr) {
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        // To each of the two servers.
+        for _ in 0..2 {
+            let session = client.open(protocol, Some(from), site.at("fiber", 443));
+            let session = session.unwrap_or_else(|e| panic!("{protocol:?} of {from}: {e}"));
+            assert_eq!(session.seen.ip(), sees, "{protocol:?} of {from}");
+        }
+    }
 }
 
 fn who_calls_from_inside_is_served_too(family: Family) {
+    let (site, farm) = shop(family, 2);
+    // In another LAN the server sees who calls.
+    call_from_inside(&site, &site.lan(), site.host(3), site.host(3));
+    // In the server's own, and from a server to itself, it sees the router.
+    let router = homing::lab::dmz_router(family);
+    for from in [homing::lab::dmz_server(family), farm.addresses[0], farm.addresses[1]] {
+        call_from_inside(&site, &site.dmz(), from, router);
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        let own = site.own().open(protocol, None, site.at("fiber", 443));
+        own.unwrap_or_else(|e| panic!("{protocol:?} of the router itself: {e}"));
+    }
+}
+
+/// LAN and DMZ are ports of one bridge on the router, as virtual machines would be.
+fn bridge(site: &Site) -> IpAddr {
+    let router = homing::lab::dmz_router(site.family);
+    let (bits, nodad, host, default) = match site.family {
+        Family::V4 => (24, "", "10.2.0.50", "default"),
+        Family::V6 => (64, " nodad", "fd00:2::50", "::/0"),
+    };
+    let mut lines = vec!["link set dmz0 down".to_owned(), "link set dmz0 name port0".to_owned()];
+    lines.push("link add dmz0 type bridge".to_owned());
+    for port in ["port0", "lan0"] {
+        lines.push(format!("address flush dev {port}"));
+        lines.push(format!("link set {port} master dmz0"));
+        lines.push(format!("link set {port} up"));
+    }
+    lines.push("link set dmz0 up".to_owned());
+    lines.push(format!("address add {router}/{bits} dev dmz0{nodad}"));
+    site.router().ip(&lines).unwrap();
+    let lan = [
+        format!("address add {host}/{bits} dev eth0{nodad}"),
+        format!("route replace {default} via {router}"),
+    ];
+    site.stage.layout().lan().ip(&lan).unwrap();
+    host.parse().unwrap()
+}
+
+fn who_calls_over_a_bridge_of_the_router_is_served_too(family: Family) {
     let mut site = Site::prepare(family, |b| b);
-    bridge_dmz(&site);
+    let host = bridge(&site);
     let farm = site.farm(2);
     site.run(&farm::profile(family, QUICK, &[PORT; 2], SHOP));
-    let to = site.at("fiber", 443);
-    for forward in ["0", "1"] {
+    let router = homing::lab::dmz_router(family);
+    for filtered in ["0", "1"] {
         for setting in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
-            site.router().sysctl(&[(setting, forward)]).expect("a kernel with br_netfilter");
+            site.router().sysctl(&[(setting, filtered)]).expect("a kernel with br_netfilter");
         }
-        for protocol in [Protocol::Tcp, Protocol::Udp] {
-            // In another LAN the server sees who calls.
-            let lan = site.open(protocol, 3, to);
-            assert_eq!(lan.seen.ip(), site.host(3));
-            // In the server's own, and from a server to itself, it sees the router.
-            for from in [homing::lab::dmz_server(family), farm.addresses[0], farm.addresses[1]] {
-                for _ in 0..2 {
-                    let session = site.dmz().open(protocol, Some(from), to);
-                    let session = session.unwrap_or_else(|e| panic!("{protocol:?} of {from}: {e}"));
-                    assert_eq!(session.seen.ip(), homing::lab::dmz_router(family));
-                }
-            }
-            let own = Client::new(&site.router()).open(protocol, None, to);
-            own.unwrap_or_else(|e| panic!("{protocol:?} of the router itself: {e}"));
+        call_from_inside(&site, &site.lan(), host, router);
+        if filtered == "0" {
+            call_from_inside(&site, &site.dmz(), farm.addresses[0], router);
         }
     }
 }
 
 fn icmp_errors_of_servers_go_back_by_the_entry_link(family: Family) {
     // Nobody listens at this port of the servers.
-    let services = "  shop: { virtual: [fiber, cable, lte], protocol: udp, ports: [7777], group: web }\n";
+    let services =
+        "  shop: { virtual: [fiber, cable, lte], protocol: udp, ports: [7777], group: web }\n";
     let (site, _farm) = shop_of(family, QUICK, &["", ""], services);
     for uplink in UPLINKS {
-        let session = site.outside().open(Protocol::Udp, Some(site.client(1)), site.at(uplink, 7777));
+        let session =
+            site.outside().open(Protocol::Udp, Some(site.client(1)), site.at(uplink, 7777));
         assert_eq!(session.unwrap_err().kind(), ErrorKind::ConnectionRefused, "by {uplink}");
     }
 }

@@ -527,7 +527,8 @@ impl Engine {
         }
         let moved = self.remember_addresses(&report);
         if in_force.is_some() {
-            let lost = report.drift.iter().any(|one| one.contains("add map") && one.contains(" bind"));
+            let lost =
+                report.drift.iter().any(|one| one.contains("add map") && one.contains(" bind"));
             if let Some(view) = report.view.clone().filter(|_| lost || !self.ready) {
                 actions.push(Action::Restore(report.layout.clone(), Box::new(view)));
             }

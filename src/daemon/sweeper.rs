@@ -51,8 +51,15 @@ impl Sweeper {
     ) -> std::io::Result<(Sweeper, mpsc::UnboundedReceiver<Mended>)> {
         let (orders, inbox) = channel();
         let (told, mended) = mpsc::unbounded_channel();
-        let worker =
-            Worker { ranges, hush, told, site: None, took: Duration::ZERO, failing: false, noted: HashMap::new() };
+        let worker = Worker {
+            ranges,
+            hush,
+            told,
+            site: None,
+            took: Duration::ZERO,
+            failing: false,
+            noted: HashMap::new(),
+        };
         let name = "sweeper".to_owned();
         thread::Builder::new().name(name).spawn(move || worker.work(&inbox))?;
         Ok((Sweeper(orders), mended))

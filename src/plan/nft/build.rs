@@ -88,7 +88,7 @@ pub mod names {
 
     /// Server → put its number into the connection mark.
     pub const SERVING: &str = "serving";
-    /// Devices by which hairpin sessions come in and go out.
+    /// Translates sessions whose client and server are in one LAN.
     pub const HAIRPIN: &str = "hairpin";
     /// Every connection that could not be served.
     pub const REFUSE: &str = "refuse";

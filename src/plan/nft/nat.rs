@@ -14,10 +14,8 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
     let mut rules = table.hook("postrouting", HOOK);
     if !layout.site.services.is_empty() {
         // The server would answer the client without us.
-        let (server, pair) = (layout.site.marks.server, names::HAIRPIN);
-        let rule =
-            format!("ct mark & {server} != 0 ct status dnat iifname . oifname @{pair} masquerade");
-        rules.rule(rule, "services");
+        let (server, hairpin) = (layout.site.marks.server, names::HAIRPIN);
+        rules.rule(format!("ct mark & {server} != 0 ct status dnat jump {hairpin}"), "services");
     }
     rules
         .rule(format!("oifname != @{} accept", names::UPLINKS), "")

@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::build::{
     Builder, Rules, address_type, at_most, map_of, mark_bytes, names, set_of, verdicts_of,
 };
@@ -18,8 +20,7 @@ use super::elements::address_bytes;
 use super::matching::{anonymous_set, nets_of, word};
 use super::servers::{self, room_for};
 use crate::kstate::{
-    Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict,
-    concatenate, ifname_bytes,
+    Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict, concatenate,
 };
 use crate::model::{Family, PersistenceMode, PortRange, Protocol};
 use crate::plan::inbound::{Bound, DealtBy, Directory, ESP, Entrance, Keyed, Numbered};
@@ -97,14 +98,23 @@ fn add_serving(table: &mut Builder, layout: &Layout) {
     table.set(names::SERVING, Role::Fixed, shape, &at_most(512), elements);
 }
 
-/// Inside devices that a session may come in and go out by: its server would answer it directly.
+/// A client in the network of the device that leads to its server: the server would answer it
+/// directly. The device that it came in by says nothing where packets are seen on a bridge.
 fn add_hairpin(table: &mut Builder, layout: &Layout, seen: &Snapshot) {
     let uplink = |device: &_| layout.site.uplinks.iter().any(|one| &one.interface == device);
     let inside = seen.facts.links.iter().filter(|(name, link)| !link.loopback && !uplink(name));
-    let pair = |device| concatenate(&[ifname_bytes(device), ifname_bytes(device)]);
-    let elements = inside.map(|(name, _)| (pair(name), ElementData::Nothing)).collect();
-    let shape = set_of(&[FieldType::IfName, FieldType::IfName]);
-    table.set(names::HAIRPIN, Role::Fixed, shape, "", elements);
+    let mut rules = table.chain(names::HAIRPIN);
+    for (device, _) in inside {
+        for family in Family::BOTH {
+            let here = seen.facts.addresses_of(device, family).filter(|one| one.global);
+            let nets: Vec<IpNet> = here.map(|one| one.net.trunc()).collect();
+            let nets = nets_of(nets.iter(), family);
+            if !nets.is_empty() {
+                let (word, set) = (word(family), anonymous_set(&nets));
+                rules.rule(format!("oifname \"{device}\" {word} saddr {set} masquerade"), "lans");
+            }
+        }
+    }
 }
 
 /// What leads to which chain.
