@@ -1,11 +1,14 @@
 //! `homing lab`: what a newcomer runs first, and that nothing is left of it.
 
+use std::cell::Cell;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use homing::lab::{Namespace, run_dir};
+use homing::lab::{Client, IspLayout, Namespace, Protocol, caller_address, dmz_server, run_dir};
+use homing::model::Family;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -15,6 +18,8 @@ use crate::harness::{PATIENCE, homing, prepare, until};
 struct Demo {
     name: String,
     child: Child,
+    /// How many callers there were.
+    called: Cell<u16>,
 }
 
 impl Demo {
@@ -29,7 +34,7 @@ impl Demo {
             .stderr(Stdio::piped())
             .spawn()
             .expect("start the lab");
-        let demo = Demo { name, child };
+        let demo = Demo { name, child, called: Cell::new(0) };
         let status = || demo.second(&["status"]).status.code();
         if until(PATIENCE, status, |code| *code == Some(0)).is_err() {
             panic!("the lab does not answer: {}", demo.end());
@@ -66,6 +71,28 @@ impl Demo {
 
     fn spaces(&self) -> Vec<Namespace> {
         Namespace::with_prefix(&format!("hl-{}-", self.child.id()))
+    }
+
+    /// The lab's internet, where its callers are.
+    fn internet(&self) -> Namespace {
+        let spaces = self.spaces();
+        let found = spaces.into_iter().find(|space| space.name().ends_with("-net"));
+        found.expect("the lab has an internet")
+    }
+
+    /// The servers that the next callers of the shop find, each by the next uplink when all have
+    /// called there; who finds none is left out. Others each time, for a caller stays where it was.
+    fn servers(&self, family: Family, callers: u16) -> Vec<String> {
+        let client = Client::new(&self.internet()).timeout(Duration::from_millis(400));
+        let first = self.called.replace(self.called.get() + callers);
+        let call = |number: u16| {
+            let isp = &uplinks()[usize::from(number / 100) % 3];
+            let to = SocketAddr::new(isp.customer(family), 80);
+            (Protocol::Tcp, Some(caller_address(family, number % 100)), to)
+        };
+        let wanted: Vec<_> = (first..first + callers).map(call).collect();
+        let sessions = client.open_all(&wanted).into_iter().filter_map(Result::ok);
+        sessions.filter_map(|session| session.server).collect()
     }
 
     fn files(&self) -> Vec<String> {
@@ -134,6 +161,110 @@ fn a_second_terminal_breaks_and_mends_an_uplink() {
     assert_eq!(demo.second(&["fail", "fiber"]).status.code(), Some(1), "no lab is running");
 }
 
+/// The shipped profile's uplinks.
+fn uplinks() -> Vec<IspLayout> {
+    (1..).zip(["fiber", "cable", "lte"]).map(|(k, name)| IspLayout::usual(name, k)).collect()
+}
+
+#[test]
+fn callers_find_a_server_by_each_uplink() {
+    let mut demo = Demo::start("services", &["--no-table"]);
+    let client = Client::new(&demo.internet());
+    for family in Family::BOTH {
+        for isp in uplinks() {
+            for (protocol, port) in
+                [(Protocol::Tcp, 80), (Protocol::Tcp, 443), (Protocol::Udp, 5060)]
+            {
+                let caller = caller_address(family, 40);
+                let to = SocketAddr::new(isp.customer(family), port);
+                let session = client.open(protocol, Some(caller), to);
+                let session = session.unwrap_or_else(|e| panic!("{protocol:?} to {to}: {e}"));
+                assert_eq!(session.seen.ip(), caller, "the server sees who calls");
+                let server = session.server.expect("its name");
+                assert!(server.starts_with("server-"), "{server}");
+            }
+        }
+        let to = SocketAddr::new(uplinks()[0].customer(family), 80);
+        let page = demo.internet().enter(|| page(to)).expect("enter").expect("a page");
+        assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+        assert!(page.contains("\r\n\r\nserver-") && page.contains(" was called by "), "{page}");
+    }
+    let text = demo.output(&["status"]);
+    assert!(text.contains("shop") && text.contains("web/a6"), "{text}");
+    demo.signal(Signal::SIGTERM);
+    assert_eq!(demo.wait(), Some(0));
+    demo.assert_gone();
+}
+
+/// What a browser gets.
+fn page(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[test]
+fn clients_leave_a_server_that_fails_and_come_back() {
+    /// So many at a time.
+    const CALLERS: u16 = 12;
+    let mut demo = Demo::start("servers", &["--no-table"]);
+    let has = |servers: &[String], name: &str| servers.iter().any(|server| server == name);
+    let found = |what: &str, family, right: &dyn Fn(&[String]) -> bool| {
+        let look = || demo.servers(family, CALLERS);
+        until(2 * PATIENCE, look, |servers| right(servers.as_slice()))
+            .unwrap_or_else(|last| panic!("{what}: {last:?}"));
+    };
+    let is_up = || {
+        let text = demo.output(&["status"]);
+        let up = |name| text.lines().any(|line| line.starts_with(name) && line.contains(" up "));
+        up("web/a ") && up("web/a6 ")
+    };
+    for how in ["silent", "refuse"] {
+        until(2 * PATIENCE, is_up, |up| *up).expect("server-a is up");
+        for family in Family::BOTH {
+            found("server-a serves", family, &|servers| has(servers, "server-a"));
+        }
+        demo.output(&["fail", "server-a", "--how", how]);
+        let begun = std::time::Instant::now();
+        for family in Family::BOTH {
+            found("all are with another", family, &|servers| {
+                servers.len() == usize::from(CALLERS) && !has(servers, "server-a")
+            });
+        }
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(8), "{how}: {took:?}");
+        println!("{how}: nobody was with server-a after {took:?}");
+        let text = demo.output(&["status"]);
+        assert!(text.contains(&format!("broken in the lab: server-a ({how})")), "{text}");
+        demo.output(&["heal", "server-a"]);
+        assert!(!demo.output(&["status"]).contains("broken in the lab"));
+    }
+    until(2 * PATIENCE, is_up, |up| *up).expect("server-a is up");
+    for family in Family::BOTH {
+        found("server-a is back", family, &|servers| has(servers, "server-a"));
+    }
+    let inside = demo.output(&["exec", "server-b", "--", "ip", "-br", "address", "show", "eth0"]);
+    assert!(inside.contains("10.2.0.12/24") && inside.contains("fd00:2::12/64"), "{inside}");
+    let dmz = dmz_server(Family::V4).to_string();
+    assert!(demo.output(&["exec", "dmz", "--", "ip", "-br", "address"]).contains(&dmz));
+    for (wrong, word) in [
+        (&["fail", "server-d"][..], "fiber, cable, lte, server-a, server-b, server-c"),
+        (&["exec", "server-d", "--", "true"], "server-c"),
+        (&["fail", "server-a", "--how", "captive"], "silent, refuse, loss=30%"),
+        (&["fail", "fiber", "--how", "refuse"], "gateway-only"),
+    ] {
+        let output = demo.second(wrong);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(word), "{wrong:?}: {output:?}");
+    }
+    demo.signal(Signal::SIGTERM);
+    assert_eq!(demo.wait(), Some(0));
+    demo.assert_gone();
+}
+
 #[test]
 fn each_way_to_fail_is_shown_with_its_reason() {
     let mut demo = Demo::start("faults", &["--no-table"]);
@@ -176,6 +307,14 @@ fn the_table_is_plain_and_narrow_without_a_terminal() {
         assert!(text.matches(word).count() >= 3, "{word} in\n{text}");
     }
     assert!(text.contains(" 0 failed, 0 broken"), "{text}");
+    let works = |line: &str| {
+        let health = line.split_whitespace().nth(1);
+        ["up", "degraded"].iter().any(|word| health == Some(word))
+    };
+    for server in ["server-a", "server-b", "server-c"] {
+        let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(server)).collect();
+        assert!(lines.len() >= 3 && lines.iter().any(|line| works(line)), "{text}");
+    }
     demo.assert_gone();
 }
 

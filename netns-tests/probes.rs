@@ -316,7 +316,9 @@ fn a_quorum_of_two_needs_two(family: Family) {
 
 /// What is asked in the lab: the gateway, a host and a page.
 fn lab(family: Family) -> String {
-    let text = include_str!("../profiles/lab.yaml");
+    let shipped = include_str!("../profiles/lab.yaml");
+    // This stage has none of the lab's servers.
+    let text = shipped.split("\ngroups:").next().unwrap_or(shipped);
     let fast = text.replace("hold-down: 3s", "hold-down: 0s\n    interval: 250ms");
     assert!(fast != text && text.contains("- gateway"), "{family:?}: {text}");
     fast

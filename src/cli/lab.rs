@@ -31,28 +31,31 @@ pub(super) struct Lab {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Break an uplink of the running lab
+    /// Break an uplink or a server of the running lab
     Fail {
-        /// The uplink
-        uplink: String,
-        /// carrier, silent, gateway-only, captive, or loss=30%
-        #[arg(long, default_value = "carrier", value_parser = str::parse::<Fault>)]
-        how: Fault,
+        /// The uplink, or server-a, server-b, server-c
+        #[arg(value_name = "NAME")]
+        broken: String,
+        /// An uplink: carrier (the default), silent, gateway-only, captive, loss=30%; a server:
+        /// silent (the default), refuse, loss=30%
+        #[arg(long, value_parser = str::parse::<Fault>)]
+        how: Option<Fault>,
     },
-    /// Mend an uplink of the running lab
+    /// Mend an uplink or a server of the running lab
     Heal {
-        /// The uplink
-        uplink: String,
+        /// The uplink or server
+        #[arg(value_name = "NAME")]
+        broken: String,
     },
     /// Run a command at a place of the running lab
     Exec {
-        /// lan, dmz, router, internet, or an uplink's name (its ISP)
+        /// lan, dmz, router, internet, server-a (-b, -c), or an uplink's name (its ISP)
         place: String,
         /// The command and its arguments
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Show the status of homing in the running lab
+    /// Show the status of homing in the running lab, and what is broken in it
     Status,
 }
 
@@ -73,8 +76,8 @@ fn execute(lab: Lab) -> anyhow::Result<ExitCode> {
             table: !lab.no_table,
             time: lab.time.map(Duration::from_secs),
         })?,
-        Some(Action::Fail { uplink, how }) => demo::fail(name, &uplink, how)?,
-        Some(Action::Heal { uplink }) => demo::heal(name, &uplink)?,
+        Some(Action::Fail { broken, how }) => demo::fail(name, &broken, how)?,
+        Some(Action::Heal { broken }) => demo::heal(name, &broken)?,
         Some(Action::Exec { place, command }) => {
             return enter(&demo::place(name, &place)?, &command);
         }
@@ -94,5 +97,11 @@ fn enter(place: &lab::Namespace, command: &[String]) -> anyhow::Result<ExitCode>
 fn status(name: &str) -> anyhow::Result<ExitCode> {
     let register = demo::Register::find(name)?;
     register.layout().router().join()?;
-    Ok(super::control::status(register.runtime_dir(), false))
+    let code = super::control::status(register.runtime_dir(), false);
+    let faults: Vec<String> =
+        register.faults().iter().map(|(name, fault)| format!("{name} ({fault})")).collect();
+    if !faults.is_empty() {
+        super::check::print(&format!("\nbroken in the lab: {}", faults.join(", ")));
+    }
+    Ok(code)
 }

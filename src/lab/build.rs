@@ -1,11 +1,13 @@
 //! What to type to build a site: pure, from its [`Layout`] to lines of `ip -batch`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use super::layout::{CUSTOMER_SIDE, Handover, ISP_LINK_LOCAL, SERVERS_V4, SERVERS_V6};
-use super::layout::{dmz_router, dmz_server, host_address, lan_router};
+use super::layout::{
+    caller_address, dmz_router, dmz_server, farm_address, host_address, lan_router,
+};
 use super::{IspLayout, Layout};
 use crate::model::Family;
 
@@ -25,6 +27,14 @@ pub(super) const ROUTER_SYSCTLS: [(&str, &str); 4] = [
     ("ipv6/conf/default/keep_addr_on_down", "1"),
 ];
 
+/// The DMZ switch's port towards the router.
+const ROUTER_PORT: &str = "router";
+
+/// The DMZ switch's port towards a server.
+fn farm_port(index: u8) -> String {
+    format!("port{index}")
+}
+
 /// The namespaces and the wires between them, for the namespace that we are in: nothing of it
 /// stays here.
 pub(super) fn wires(layout: &Layout) -> (Vec<String>, Vec<String>) {
@@ -38,7 +48,14 @@ pub(super) fn wires(layout: &Layout) -> (Vec<String>, Vec<String>) {
         links.push(wire(space.name(), "core", net.name(), &internet_side(isp)));
     }
     links.push(wire(router.name(), "lan0", layout.lan().name(), "eth0"));
-    links.push(wire(router.name(), "dmz0", layout.dmz().name(), "eth0"));
+    let dmz = layout.dmz();
+    // With servers beside it, the host is also the switch: its eth0 is a bridge, and this a port.
+    let peer = if layout.farm == 0 { "eth0" } else { ROUTER_PORT };
+    links.push(wire(router.name(), "dmz0", dmz.name(), peer));
+    for index in 0..layout.farm {
+        let server = layout.farm_space(index);
+        links.push(wire(server.name(), "eth0", dmz.name(), &farm_port(index)));
+    }
     (spaces.collect(), links)
 }
 
@@ -69,6 +86,10 @@ pub(super) fn internet(layout: &Layout) -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned()];
     lines.extend(SERVERS_V4.iter().map(|a| format!("addr add {a}/32 dev lo")));
     lines.extend(SERVERS_V6.iter().map(|a| format!("addr add {a}/128 dev lo nodad")));
+    for index in 0..layout.callers {
+        lines.push(format!("addr add {}/32 dev lo", caller_address(Family::V4, index)));
+        lines.push(format!("addr add {}/128 dev lo nodad", caller_address(Family::V6, index)));
+    }
     for isp in &layout.isps {
         let (v4, v6) = transit(isp);
         let dev = internet_side(isp);
@@ -215,7 +236,7 @@ pub(super) fn router_defaults(isp: &IspLayout) -> Vec<String> {
 pub(super) fn router(layout: &Layout) -> Vec<String> {
     let mut lines = vec!["link set lo up".to_owned()];
     for (dev, address, length) in
-        [("lan0", lan_router as fn(Family) -> std::net::IpAddr, 16), ("dmz0", dmz_router, 24)]
+        [("lan0", lan_router as fn(Family) -> IpAddr, 16), ("dmz0", dmz_router, 24)]
     {
         lines.push(format!("link set {dev} up"));
         if layout.inside {
@@ -239,13 +260,33 @@ pub(super) fn lan(layout: &Layout) -> Vec<String> {
     lines
 }
 
-/// The DMZ: one host.
-pub(super) fn dmz() -> Vec<String> {
+/// The DMZ: one host, and the switch if there are servers.
+pub(super) fn dmz(layout: &Layout) -> Vec<String> {
+    let mut lines = Vec::new();
+    if layout.farm > 0 {
+        lines.push("link add name eth0 type bridge forward_delay 0 mcast_snooping 0".to_owned());
+        let ports = std::iter::once(ROUTER_PORT.to_owned()).chain((0..layout.farm).map(farm_port));
+        for port in ports {
+            lines.push(format!("link set {port} master eth0"));
+            lines.push(format!("link set {port} up"));
+        }
+    }
+    lines.extend(dmz_host([dmz_server(Family::V4), dmz_server(Family::V6)]));
+    lines
+}
+
+/// A server of the DMZ.
+pub(super) fn farm_server(index: u8) -> Vec<String> {
+    dmz_host([farm_address(Family::V4, index), farm_address(Family::V6, index)])
+}
+
+/// One host of the DMZ, with these addresses.
+fn dmz_host([v4, v6]: [IpAddr; 2]) -> Vec<String> {
     vec![
         "link set lo up".to_owned(),
         "link set eth0 up".to_owned(),
-        format!("addr add {}/24 dev eth0", dmz_server(Family::V4)),
-        format!("addr add {}/64 dev eth0 nodad", dmz_server(Family::V6)),
+        format!("addr add {v4}/24 dev eth0"),
+        format!("addr add {v6}/64 dev eth0 nodad"),
         format!("route add default via {}", dmz_router(Family::V4)),
         format!("route add default via {}", dmz_router(Family::V6)),
     ]

@@ -55,6 +55,18 @@ pub enum LabError {
         /// The names there are.
         known: String,
     },
+    /// A way to fail that this thing does not have.
+    #[error("{name} is {kind} and cannot fail by {fault}: {known}")]
+    Unsuitable {
+        /// Its name.
+        name: String,
+        /// What it is, with its article.
+        kind: &'static str,
+        /// As asked for.
+        fault: String,
+        /// The ways it has.
+        known: &'static str,
+    },
     /// No lab is running, or another one is.
     #[error("{0}")]
     Running(String),

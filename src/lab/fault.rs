@@ -12,20 +12,22 @@ use crate::model::Family;
 /// Which server of the internet plays the captive portal.
 const PORTAL_SERVER: usize = 2;
 
-/// A way in which a line fails.
+/// A way in which a line or a server fails; each has some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The cable is pulled: our interface loses its carrier.
     Carrier,
-    /// The ISP answers nothing at all; the carrier stays.
+    /// It answers nothing at all; the carrier stays.
     Silent,
-    /// This share of what we send is lost, in percent.
+    /// This share of what we send to it is lost, in percent.
     Loss(u8),
     /// The gateway answers, and nothing behind it.
     GatewayOnly,
     /// The gateway answers, names are found, web pages turn out to be the ISP's login page, and
     /// everything else is lost.
     Captive,
+    /// A server that answers pings alone: connections are reset, datagrams refused.
+    Refuse,
 }
 
 impl FromStr for Fault {
@@ -41,11 +43,13 @@ impl FromStr for Fault {
             "silent" => Some(Fault::Silent),
             "gateway-only" => Some(Fault::GatewayOnly),
             "captive" => Some(Fault::Captive),
+            "refuse" => Some(Fault::Refuse),
             other => other.strip_prefix("loss=").and_then(percent),
         }
         .ok_or_else(|| {
             format!(
-                "`{text}` is none of: carrier, silent, loss=30% (1 to 100), gateway-only, captive"
+                "`{text}` is none of: carrier, silent, loss=30% (1 to 100), gateway-only, \
+                 captive; of a server: silent, loss=30%, refuse"
             )
         })
     }
@@ -59,6 +63,7 @@ impl fmt::Display for Fault {
             Fault::Loss(percent) => write!(f, "loss={percent}%"),
             Fault::GatewayOnly => f.write_str("gateway-only"),
             Fault::Captive => f.write_str("captive"),
+            Fault::Refuse => f.write_str("refuse"),
         }
     }
 }
@@ -125,11 +130,32 @@ impl Isp {
     /// Breaks the line; a fault that was there before is replaced.
     ///
     /// # Errors
-    /// When a tool refuses.
+    /// When lines do not fail like this, or a tool refuses.
     pub fn fail(&self, fault: Fault) -> Result<(), LabError> {
+        self.check(fault)?;
         match fault {
             Fault::Carrier => self.space.ip(&[format!("link set {CUSTOMER_SIDE} down")]),
             other => self.space.nft(&script(other)),
+        }
+    }
+
+    /// That a line can fail like this.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn check(&self, fault: Fault) -> Result<(), LabError> {
+        match fault {
+            Fault::Carrier
+            | Fault::Silent
+            | Fault::Loss(_)
+            | Fault::GatewayOnly
+            | Fault::Captive => Ok(()),
+            Fault::Refuse => Err(LabError::Unsuitable {
+                name: self.layout.name.clone(),
+                kind: "an uplink",
+                fault: fault.to_string(),
+                known: "carrier, silent, loss=30%, gateway-only, captive",
+            }),
         }
     }
 
@@ -146,7 +172,7 @@ impl Isp {
 
 fn script(fault: Fault) -> String {
     let rules = match fault {
-        Fault::Carrier => "",
+        Fault::Carrier | Fault::Refuse => "",
         Fault::Silent => {
             r#"
     chain in {
@@ -207,7 +233,7 @@ mod tests {
     #[test]
     fn faults_are_read_as_they_are_written() {
         let plain = [Fault::Carrier, Fault::Silent, Fault::GatewayOnly, Fault::Captive];
-        for fault in plain.into_iter().chain([Fault::Loss(30)]) {
+        for fault in plain.into_iter().chain([Fault::Refuse, Fault::Loss(30)]) {
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
         for bad in ["", "loss", "loss=0%", "loss=101%", "loss=x", "cable"] {

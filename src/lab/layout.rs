@@ -125,6 +125,10 @@ pub struct Layout {
     pub hosts: u16,
     /// Whether the router gets its addresses on LAN and DMZ.
     pub inside: bool,
+    /// How many servers stand in the DMZ besides its host, each in a namespace of its own.
+    pub farm: u8,
+    /// How many hosts of the internet call in from outside.
+    pub callers: u16,
 }
 
 impl Layout {
@@ -148,6 +152,28 @@ impl Layout {
         self.named("dmz")
     }
 
+    /// A server of the DMZ; `index` below [`Layout::farm`].
+    pub fn farm_space(&self, index: u8) -> Namespace {
+        self.named(&format!("s{}", farm_letter(index)))
+    }
+
+    /// The names of the DMZ's servers, in order.
+    pub fn farm_names(&self) -> impl Iterator<Item = String> {
+        (0..self.farm).map(farm_name)
+    }
+
+    /// Which server of the DMZ has that name.
+    ///
+    /// # Errors
+    /// With the names there are.
+    pub fn find_farm(&self, name: &str) -> Result<u8, LabError> {
+        (0..self.farm).find(|&index| farm_name(index) == name).ok_or_else(|| LabError::Unknown {
+            kind: "server",
+            name: name.to_owned(),
+            known: self.farm_names().collect::<Vec<_>>().join(", "),
+        })
+    }
+
     /// The ISP's namespace.
     pub fn isp(&self, isp: &IspLayout) -> Namespace {
         self.named(&format!("i{}", isp.number))
@@ -156,6 +182,7 @@ impl Layout {
     /// Every namespace of the site.
     pub fn all(&self) -> Vec<Namespace> {
         let mut all = vec![self.router(), self.internet(), self.lan(), self.dmz()];
+        all.extend((0..self.farm).map(|index| self.farm_space(index)));
         all.extend(self.isps.iter().map(|isp| self.isp(isp)));
         all
     }
@@ -173,25 +200,32 @@ impl Layout {
         })
     }
 
-    /// The namespace that a user calls by this name: lan, dmz, router, internet, or an uplink's.
+    /// The namespace that a user calls by this name: lan, dmz, router, internet, an uplink's, or a
+    /// server's.
     ///
     /// # Errors
     /// With the names there are.
     pub fn place(&self, name: &str) -> Result<Namespace, LabError> {
         match name {
-            "lan" => Ok(self.lan()),
-            "dmz" => Ok(self.dmz()),
-            "router" => Ok(self.router()),
-            "internet" => Ok(self.internet()),
-            isp => self.find(isp).map(|isp| self.isp(isp)).map_err(|error| match error {
-                LabError::Unknown { name, known, .. } => LabError::Unknown {
-                    kind: "place",
-                    name,
-                    known: format!("lan, dmz, router, internet, {known}"),
-                },
-                other => other,
-            }),
+            "lan" => return Ok(self.lan()),
+            "dmz" => return Ok(self.dmz()),
+            "router" => return Ok(self.router()),
+            "internet" => return Ok(self.internet()),
+            _ => {}
         }
+        let isp = self.find(name).map(|isp| self.isp(isp));
+        let server = || self.find_farm(name).map(|index| self.farm_space(index));
+        isp.or_else(|_| server()).map_err(|_| LabError::Unknown {
+            kind: "place",
+            name: name.to_owned(),
+            known: format!("lan, dmz, router, internet, {}", self.known()),
+        })
+    }
+
+    /// Everything that can be broken, for a complaint: uplinks, then servers.
+    pub(super) fn known(&self) -> String {
+        let isps = self.isps.iter().map(|isp| isp.name.clone());
+        isps.chain(self.farm_names()).collect::<Vec<_>>().join(", ")
     }
 
     /// The address of one host of the LAN; `index` below [`Layout::hosts`].
@@ -237,6 +271,33 @@ pub fn dmz_server(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 2, 0, 10).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x10).into(),
+    }
+}
+
+/// The name of a server of the DMZ, counted from 0: server-a.
+pub fn farm_name(index: u8) -> String {
+    format!("server-{}", farm_letter(index))
+}
+
+fn farm_letter(index: u8) -> char {
+    char::from(b'a' + index % 26)
+}
+
+/// The address of a server of the DMZ, counted from 0: 10.2.0.11, fd00:2::11, and on.
+pub fn farm_address(family: Family, index: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 2, 0, 11 + index % 26).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 0, 0x11 + u16::from(index % 26)).into(),
+    }
+}
+
+/// The address of a host of the internet that calls in, counted from 0 (192.0.2.0/24,
+/// 2001:db8:ca11::/64).
+pub fn caller_address(family: Family, index: u16) -> IpAddr {
+    let number = index % 200 + 10;
+    match family {
+        Family::V4 => Ipv4Addr::new(192, 0, 2, number.to_be_bytes()[1]).into(),
+        Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0xca11, 0, 0, 0, 0, number).into(),
     }
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!   lan (many hosts) ──lan0─┐            ┌─wan0── ISP 1 ──┐
 //!                           │  router r  ├─wan1── ISP 2 ──┤ internet (servers)
-//!   dmz (one server) ──dmz0─┘            └─wan2── ISP 3 ──┘
+//!   dmz (a host, and ──dmz0─┘            └─wan2── ISP 3 ──┘
+//!   servers, if asked for)
 //! ```
 //!
 //! Everything has a name that begins with `hl-PID-N`, so many sites live side by side. ISPs route
@@ -19,6 +20,7 @@ mod build;
 mod capture;
 pub mod demo;
 mod error;
+mod farm;
 mod fault;
 mod layout;
 mod leftovers;
@@ -30,10 +32,12 @@ mod userns;
 pub use agent::{Arrival, Client, LOGIN, PORTAL, Protocol, Servers, Session};
 pub use capture::{Leak, Sighting};
 pub use error::LabError;
+pub use farm::FarmServer;
 pub use fault::{Fault, Isp};
 pub use layout::{
-    CUSTOMER_SIDE, Handover, ISP_LINK_LOCAL, IspLayout, Layout, SERVERS_V4, SERVERS_V6, dmz_router,
-    dmz_server, host_address, lan_router, net_of6, net4, server,
+    CUSTOMER_SIDE, Handover, ISP_LINK_LOCAL, IspLayout, Layout, SERVERS_V4, SERVERS_V6,
+    caller_address, dmz_router, dmz_server, farm_address, farm_name, host_address, lan_router,
+    net_of6, net4, server,
 };
 pub use leftovers::remove_leftovers;
 pub use netns::Namespace;

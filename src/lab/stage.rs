@@ -21,6 +21,8 @@ pub struct Builder {
     isps: Vec<IspLayout>,
     hosts: u16,
     inside: bool,
+    farm: u8,
+    callers: u16,
 }
 
 impl Builder {
@@ -31,6 +33,8 @@ impl Builder {
             isps: numbered.map(|(number, name)| IspLayout::usual(name, number)).collect(),
             hosts: 64,
             inside: true,
+            farm: 0,
+            callers: 0,
         }
     }
 
@@ -47,6 +51,14 @@ impl Builder {
     #[must_use]
     pub fn hosts(mut self, hosts: u16) -> Builder {
         self.hosts = hosts;
+        self
+    }
+
+    /// How many servers stand in the DMZ, in namespaces of their own (at most 26), and how many
+    /// hosts of the internet call them (at most 200); none unless told.
+    #[must_use]
+    pub fn farm(mut self, servers: u8, callers: u16) -> Builder {
+        (self.farm, self.callers) = (servers.min(26), callers.min(200));
         self
     }
 
@@ -68,7 +80,14 @@ impl Builder {
         let stage = Stage {
             claim: Claim::take(&prefix)?,
             own: own_addresses(&self.isps),
-            layout: Layout { prefix, isps: self.isps, hosts: self.hosts, inside: self.inside },
+            layout: Layout {
+                prefix,
+                isps: self.isps,
+                hosts: self.hosts,
+                inside: self.inside,
+                farm: self.farm,
+                callers: self.callers,
+            },
         };
         stage.raise()?;
         stage.wait_going()?;
@@ -245,14 +264,12 @@ impl Stage {
     fn raise(&self) -> Result<(), LabError> {
         let (spaces, links) = build::wires(&self.layout);
         tools::feed(Tool::Ip, &["-batch", "-"], &spaces.join("\n"))?;
-        let carriers = |ns: &Namespace| {
-            *ns != self.layout.router() && *ns != self.layout.lan() && *ns != self.layout.dmz()
-        };
         for ns in self.layout.all() {
             ns.sysctl(&build::SYSCTLS)?;
-            if carriers(&ns) {
-                ns.sysctl(&build::ROUTER_SYSCTLS)?;
-            }
+        }
+        let isps = self.layout.isps.iter().map(|isp| self.layout.isp(isp));
+        for ns in isps.chain([self.layout.internet()]) {
+            ns.sysctl(&build::ROUTER_SYSCTLS)?;
         }
         tools::feed(Tool::Ip, &["-batch", "-"], &links.join("\n"))?;
         self.furnish()
@@ -265,8 +282,12 @@ impl Stage {
             let mut work = vec![
                 scope.spawn(|| layout.internet().ip(&build::internet(layout))),
                 scope.spawn(|| layout.lan().ip(&build::lan(layout))),
-                scope.spawn(|| layout.dmz().ip(&build::dmz())),
+                scope.spawn(|| layout.dmz().ip(&build::dmz(layout))),
             ];
+            for index in 0..layout.farm {
+                let space = layout.farm_space(index);
+                work.push(scope.spawn(move || space.ip(&build::farm_server(index))));
+            }
             for isp in &layout.isps {
                 work.push(scope.spawn(|| {
                     let space = layout.isp(isp);

@@ -32,6 +32,8 @@ pub struct Session {
     pub remote: SocketAddr,
     /// Our end as the server saw it at last.
     pub seen: SocketAddr,
+    /// The name of the server that answered at last, if it has one.
+    pub server: Option<String>,
     socket: Socket,
 }
 
@@ -116,8 +118,14 @@ impl Client {
         let from = from.map(|address| SocketAddr::new(address, 0));
         let socket = self.socket(protocol, from, to)?;
         socket.connect_timeout(&to.into(), self.timeout)?;
-        let mut session =
-            Session { protocol, local: address(&socket)?, remote: to, seen: to, socket };
+        let mut session = Session {
+            protocol,
+            local: address(&socket)?,
+            remote: to,
+            seen: to,
+            server: None,
+            socket,
+        };
         session.ask(self.timeout)?;
         Ok(session)
     }
@@ -193,10 +201,8 @@ impl Session {
             Protocol::Tcp => self.read_line()?,
             Protocol::Udp => self.read_once()?,
         };
-        let text = text.trim();
-        self.seen = text
-            .parse()
-            .map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("answer `{text}`")))?;
+        let (seen, server) = understand(text.trim())?;
+        (self.seen, self.server) = (seen, server);
         Ok(self.seen)
     }
 
@@ -231,6 +237,13 @@ impl Session {
         }
         Ok(text)
     }
+}
+
+/// What a server says: the address it saw, and its name if it has one.
+fn understand(text: &str) -> io::Result<(SocketAddr, Option<String>)> {
+    let (seen, name) = text.split_once(' ').map_or((text, None), |(a, name)| (a, Some(name)));
+    let strange = |_| io::Error::new(ErrorKind::InvalidData, format!("answer `{text}`"));
+    Ok((seen.parse().map_err(strange)?, name.map(str::to_owned)))
 }
 
 /// A read with a time limit may be interrupted without any signal handler (signal(7)).

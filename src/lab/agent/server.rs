@@ -18,7 +18,8 @@ use crate::lab::{LabError, Namespace};
 
 type Counts = Arc<Mutex<BTreeMap<Arrival, u64>>>;
 
-/// Servers that answer everything with the source address they saw; they end when dropped.
+/// Servers that answer everything with the source address they saw, and their name if they have
+/// one; they end when dropped.
 #[derive(Debug)]
 pub struct Servers {
     counts: Counts,
@@ -37,10 +38,25 @@ impl Servers {
         tcp: &[u16],
         udp: &[u16],
     ) -> Result<Servers, LabError> {
+        Servers::start_named("", space, addresses, tcp, udp)
+    }
+
+    /// The same, with a name that they tell their clients.
+    ///
+    /// # Errors
+    /// When an address or port cannot be had.
+    pub fn start_named(
+        name: &str,
+        space: &Namespace,
+        addresses: &[IpAddr],
+        tcp: &[u16],
+        udp: &[u16],
+    ) -> Result<Servers, LabError> {
         let counts = Counts::default();
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
         let wanted = Wanted {
+            name: name.into(),
             space: space.clone(),
             tcp: tcp.to_vec(),
             udp: udp
@@ -84,6 +100,7 @@ impl Drop for Servers {
 }
 
 struct Wanted {
+    name: Arc<str>,
     space: Namespace,
     tcp: Vec<u16>,
     udp: Vec<SocketAddr>,
@@ -127,12 +144,13 @@ fn serve(wanted: &Wanted, ready: &Ready, stopped: oneshot::Receiver<()>) {
 fn open(wanted: &Wanted) -> Result<(), LabError> {
     for &port in &wanted.tcp {
         let listener = listen(port).map_err(LabError::system(format!("listen on tcp {port}")))?;
-        tokio::spawn(accept(listener, Arc::clone(&wanted.counts)));
+        tokio::spawn(accept(listener, Arc::clone(&wanted.name), Arc::clone(&wanted.counts)));
     }
     for &address in &wanted.udp {
         let socket =
             receive(address).map_err(LabError::system(format!("listen on udp {address}")))?;
-        tokio::spawn(datagrams(socket, address, Arc::clone(&wanted.counts)));
+        let (name, counts) = (Arc::clone(&wanted.name), Arc::clone(&wanted.counts));
+        tokio::spawn(datagrams(socket, address, name, counts));
     }
     Ok(())
 }
@@ -154,7 +172,7 @@ fn receive(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn accept(listener: TcpListener, counts: Counts) {
+async fn accept(listener: TcpListener, name: Arc<str>, counts: Counts) {
     loop {
         let Ok((stream, peer)) = listener.accept().await else {
             // Out of descriptors for example: nothing better to do than to stop serving.
@@ -163,33 +181,42 @@ async fn accept(listener: TcpListener, counts: Counts) {
         if let Ok(local) = stream.local_addr() {
             count(&counts, Protocol::Tcp, peer.ip(), local);
         }
-        tokio::spawn(talk(stream, peer));
+        tokio::spawn(talk(stream, peer, Arc::clone(&name)));
     }
 }
 
-/// Answers each line with the caller's address; a web client gets its page instead.
-async fn talk(mut stream: TcpStream, peer: SocketAddr) {
+/// Answers each line; a web client gets its page instead.
+async fn talk(mut stream: TcpStream, peer: SocketAddr, name: Arc<str>) {
     let port = stream.local_addr().map_or(0, |local| local.port());
-    let caller = format!("{}\n", SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let answer = answer(peer, &name) + "\n";
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::new(reader);
     let mut line = String::new();
     while reader.read_line(&mut line).await.is_ok_and(|n| n > 0) {
         if let Some(path) = web::asked(&line) {
-            let page = web::page(port, path, &caller);
+            let page = web::page(port, path, &web::greeting(&name, peer));
             while reader.read_line(&mut line).await.is_ok_and(|n| n > 2) {}
             let _ = writer.write_all(page.as_bytes()).await;
             let _ = writer.shutdown().await;
             return;
         }
         line.clear();
-        if writer.write_all(caller.as_bytes()).await.is_err() {
+        if writer.write_all(answer.as_bytes()).await.is_err() {
             return;
         }
     }
 }
 
-async fn datagrams(socket: UdpSocket, local: SocketAddr, counts: Counts) {
+/// Who called, and who answers.
+fn answer(peer: SocketAddr, name: &str) -> String {
+    match name {
+        "" => peer.to_string(),
+        name => format!("{peer} {name}"),
+    }
+}
+
+async fn datagrams(socket: UdpSocket, local: SocketAddr, name: Arc<str>, counts: Counts) {
     let mut buffer = [0; 2048];
     loop {
         // An ICMP error about an earlier answer comes as an error here: go on.
@@ -197,6 +224,6 @@ async fn datagrams(socket: UdpSocket, local: SocketAddr, counts: Counts) {
             continue;
         };
         count(&counts, Protocol::Udp, peer.ip(), local);
-        let _ = socket.send_to(peer.to_string().as_bytes(), peer).await;
+        let _ = socket.send_to(answer(peer, &name).as_bytes(), peer).await;
     }
 }

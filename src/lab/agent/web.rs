@@ -1,5 +1,7 @@
 //! What the servers say to web clients.
 
+use std::net::SocketAddr;
+
 /// Who asks at this port is sent to [`LOGIN`], whatever is asked for: a captive portal.
 pub const PORTAL: u16 = 8880;
 
@@ -14,12 +16,20 @@ pub(super) fn asked(line: &str) -> Option<&str> {
     Some(path)
 }
 
+/// The page of a server: who called, and who answers.
+pub(super) fn greeting(name: &str, caller: SocketAddr) -> String {
+    match name {
+        "" => format!("{caller}\n"),
+        name => format!("{name} was called by {caller}\n"),
+    }
+}
+
 /// The whole answer, after which the connection ends.
-pub(super) fn page(port: u16, path: &str, caller: &str) -> String {
+pub(super) fn page(port: u16, path: &str, text: &str) -> String {
     let (status, head, body) = match (port, path) {
         (PORTAL, _) => ("302 Found", format!("Location: {LOGIN}\r\n"), ""),
         (_, "/generate_204") => ("204 No Content", String::new(), ""),
-        _ => ("200 OK", String::new(), caller),
+        _ => ("200 OK", String::new(), text),
     };
     let length = match status {
         "204 No Content" => String::new(),
@@ -30,7 +40,7 @@ pub(super) fn page(port: u16, path: &str, caller: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{PORTAL, asked, page};
+    use super::{PORTAL, asked, greeting, page};
 
     #[test]
     fn only_a_request_for_a_page_is_one() {
@@ -38,6 +48,13 @@ mod tests {
         for line in ["hello\n", "GET /\n", "GET\n", "\n", "PUT / HTTP/1.1\r\n"] {
             assert_eq!(asked(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_server_with_a_name_gives_it() {
+        let caller = ([192, 0, 2, 1], 9).into();
+        assert_eq!(greeting("", caller), "192.0.2.1:9\n");
+        assert_eq!(greeting("server-a", caller), "server-a was called by 192.0.2.1:9\n");
     }
 
     #[test]

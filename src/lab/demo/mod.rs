@@ -1,5 +1,6 @@
 //! The demo: a site, homing in its router, steady traffic, and a table of what goes where.
 
+mod doors;
 mod register;
 mod site;
 mod traffic;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Fault, Isp, LabError, Namespace};
+use super::{FarmServer, Fault, Isp, LabError, Layout, Namespace};
 
 pub use register::Register;
 use site::DemoSite;
@@ -116,26 +117,59 @@ impl End {
     }
 }
 
-/// Breaks an uplink of the running lab.
+/// Breaks an uplink or a server of the running lab. Unless told how, the uplink's cable is pulled,
+/// the server falls silent.
 ///
 /// # Errors
-/// When no lab runs or the uplink is unknown.
-pub fn fail(name: &str, uplink: &str, fault: Fault) -> Result<(), LabError> {
-    let register = Register::find(name)?;
-    let isp = Isp::of(register.layout(), uplink)?;
-    isp.heal()?;
-    isp.fail(fault)?;
-    register.note_fault(uplink, Some(fault))
+/// When no lab runs, there is nothing of that name, or it cannot fail like this.
+pub fn fail(lab: &str, name: &str, how: Option<Fault>) -> Result<(), LabError> {
+    let register = Register::find(lab)?;
+    let fault = match Breakable::find(register.layout(), name)? {
+        Breakable::Uplink(isp) => {
+            let fault = how.unwrap_or(Fault::Carrier);
+            isp.check(fault)?;
+            isp.heal()?;
+            isp.fail(fault)?;
+            fault
+        }
+        Breakable::Server(server) => {
+            let fault = how.unwrap_or(Fault::Silent);
+            server.fail(fault)?;
+            fault
+        }
+    };
+    register.note_fault(name, Some(fault))
 }
 
-/// Mends an uplink of the running lab.
+/// Mends an uplink or a server of the running lab.
 ///
 /// # Errors
-/// When no lab runs or the uplink is unknown.
-pub fn heal(name: &str, uplink: &str) -> Result<(), LabError> {
-    let register = Register::find(name)?;
-    Isp::of(register.layout(), uplink)?.heal()?;
-    register.note_fault(uplink, None)
+/// When no lab runs or there is nothing of that name.
+pub fn heal(lab: &str, name: &str) -> Result<(), LabError> {
+    let register = Register::find(lab)?;
+    match Breakable::find(register.layout(), name)? {
+        Breakable::Uplink(isp) => isp.heal()?,
+        Breakable::Server(server) => server.heal()?,
+    }
+    register.note_fault(name, None)
+}
+
+/// What has a name and can be broken.
+enum Breakable {
+    Uplink(Isp),
+    Server(FarmServer),
+}
+
+impl Breakable {
+    fn find(layout: &Layout, name: &str) -> Result<Breakable, LabError> {
+        let server = |_| FarmServer::of(layout, name).map(Breakable::Server);
+        let found = Isp::of(layout, name).map(Breakable::Uplink).or_else(server);
+        found.map_err(|_| LabError::Unknown {
+            kind: "uplink or server",
+            name: name.to_owned(),
+            known: layout.known(),
+        })
+    }
 }
 
 /// A place of the running lab.

@@ -118,16 +118,16 @@ impl Register {
         &self.runtime_dir
     }
 
-    /// The faults in force, by uplink.
+    /// The faults in force, by uplink or server.
     pub fn faults(&self) -> &BTreeMap<String, String> {
         &self.faults
     }
 
     /// Remembers a fault, so that the lab's table shows it.
-    pub(super) fn note_fault(mut self, uplink: &str, fault: Option<Fault>) -> Result<(), LabError> {
+    pub(super) fn note_fault(mut self, name: &str, fault: Option<Fault>) -> Result<(), LabError> {
         match fault {
-            Some(fault) => self.faults.insert(uplink.to_owned(), fault.to_string()),
-            None => self.faults.remove(uplink),
+            Some(fault) => self.faults.insert(name.to_owned(), fault.to_string()),
+            None => self.faults.remove(name),
         };
         self.write()
     }

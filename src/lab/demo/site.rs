@@ -13,10 +13,14 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::Demo;
+use super::doors::{self, CALLERS, FARM, Ports};
 use super::register::Claim;
 use super::traffic::{self, Traffic};
 use super::view::{self, View};
-use crate::lab::{Builder, LabError, PORTAL, Protocol, Servers, Stage, server};
+use crate::lab::{
+    Arrival, Builder, LabError, PORTAL, Protocol, Servers, Stage, dmz_router, farm_address,
+    farm_name, server,
+};
 use crate::model::{Family, Gateway, Site};
 use crate::profile;
 
@@ -31,6 +35,7 @@ pub(super) struct DemoSite {
     traffic: Traffic,
     homing: Homing,
     servers: Servers,
+    farm: Vec<Servers>,
     view: View,
     stage: Stage,
     claim: Claim,
@@ -48,12 +53,14 @@ impl DemoSite {
         let internet = stage.layout().internet();
         let ports = [&traffic::TCP[..], &[PORTAL]].concat();
         let servers = Servers::start(&internet, &addresses, &ports, &traffic::UDP)?;
+        let farm = start_farm(&stage, &doors::ports(&site))?;
         let homing = Homing::start(&stage, &claim.dir(), &text)?;
         claim.publish(stage.layout(), &homing.runtime_dir())?;
         Ok(DemoSite {
-            traffic: Traffic::start(stage.layout()),
+            traffic: Traffic::start(stage.layout(), doors::doors(&site, stage.layout())),
             homing,
             servers,
+            farm,
             view: View::default(),
             stage,
             claim,
@@ -74,6 +81,7 @@ impl DemoSite {
             layout: self.stage.layout(),
             status: &status,
             arrivals: &arrivals,
+            served: &self.farm.iter().map(served).collect::<Vec<_>>(),
             faults: &faults,
             traffic: self.traffic.tally(),
         };
@@ -91,6 +99,25 @@ fn connections(servers: &Servers) -> BTreeMap<IpAddr, u64> {
         }
     }
     sources
+}
+
+/// TCP connections that came to a server of the DMZ; homing's checks are none.
+fn served(servers: &Servers) -> u64 {
+    let checks = Family::BOTH.map(dmz_router);
+    let counts = |a: &Arrival| a.protocol == Protocol::Tcp && !checks.contains(&a.source);
+    let arrivals = servers.arrivals().into_iter().filter(|(arrival, _)| counts(arrival));
+    arrivals.map(|(_, count)| count).sum()
+}
+
+/// The DMZ's servers, each in its namespace.
+fn start_farm(stage: &Stage, ports: &Ports) -> Result<Vec<Servers>, LabError> {
+    let layout = stage.layout();
+    let start = |index| {
+        let addresses = Family::BOTH.map(|family| farm_address(family, index));
+        let space = layout.farm_space(index);
+        Servers::start_named(&farm_name(index), &space, &addresses, &ports.tcp, &ports.udp)
+    };
+    (0..layout.farm).map(start).collect()
 }
 
 /// A `homing run` of our own program.
@@ -224,7 +251,10 @@ fn builder(site: &Site) -> Result<Builder, LabError> {
             uplink.name
         )));
     }
-    Ok(site.uplinks.iter().fold(Builder::new(&names), |builder, uplink| {
+    doors::check(site)?;
+    let (farm, callers) = if site.groups.is_empty() { (0, 0) } else { (FARM, CALLERS) };
+    let plain = Builder::new(&names).farm(farm, callers);
+    Ok(site.uplinks.iter().fold(plain, |builder, uplink| {
         builder.isp(uplink.name.as_str(), |isp| {
             isp.interface = uplink.interface.to_string();
             isp.prefixes.clone_from(&uplink.prefixes);

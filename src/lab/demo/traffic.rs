@@ -1,13 +1,16 @@
-//! Steady light traffic from the hosts of the LAN.
+//! Steady light traffic: from the hosts of the LAN, and from the internet to the site's services.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::lab::{Client, Layout, Namespace, Protocol, Session, host_address, server};
+use super::doors::Door;
+use crate::lab::{
+    Client, Layout, Namespace, Protocol, Session, caller_address, host_address, server,
+};
 use crate::model::Family;
 
 /// Ports of the demo's servers.
@@ -16,12 +19,13 @@ pub(super) const UDP: [u16; 2] = [53, 5060];
 
 /// Sessions that stay open; the oldest goes when there are more.
 const OPEN: usize = 240;
+const OPEN_OUTSIDE: usize = 100;
 /// A new session this often from each of the workers.
 const PAUSE: Duration = Duration::from_millis(100);
 const WORKERS: u16 = 3;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the clients of the LAN lived through.
+/// What the clients lived through.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Sessions that came about.
@@ -48,17 +52,29 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    pub(super) fn start(layout: &Layout) -> Traffic {
-        let counts = Arc::new(Counts::default());
+    /// The office's hosts call the internet's servers; hosts of the internet call the site's services.
+    pub(super) fn start(layout: &Layout, doors: Vec<Door>) -> Traffic {
         let mut traffic =
-            Traffic { counts: Arc::clone(&counts), alarm: Vec::new(), workers: Vec::new() };
+            Traffic { counts: Arc::default(), alarm: Vec::new(), workers: Vec::new() };
         for number in 0..WORKERS {
-            let (alarm, wake) = mpsc::channel();
-            let (lan, hosts, counts) = (layout.lan(), layout.hosts, Arc::clone(&counts));
-            traffic.alarm.push(alarm);
-            traffic.workers.push(thread::spawn(move || work(number, &lan, hosts, &counts, &wake)));
+            let hosts = layout.hosts;
+            let next =
+                move |step: u16| office(step.wrapping_mul(WORKERS).wrapping_add(number), hosts);
+            traffic.add(Worker { space: layout.lan(), open: OPEN / usize::from(WORKERS), next });
+        }
+        if !doors.is_empty() && layout.callers > 0 {
+            let callers = layout.callers;
+            let next = move |step| outside(step, callers, &doors);
+            traffic.add(Worker { space: layout.internet(), open: OPEN_OUTSIDE, next });
         }
         traffic
+    }
+
+    fn add(&mut self, worker: Worker<impl Fn(u16) -> Call + Send + 'static>) {
+        let (alarm, wake) = mpsc::channel();
+        let counts = Arc::clone(&self.counts);
+        self.alarm.push(alarm);
+        self.workers.push(thread::spawn(move || worker.work(&counts, &wake)));
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -80,40 +96,66 @@ impl Drop for Traffic {
     }
 }
 
-fn work(number: u16, lan: &Namespace, hosts: u16, counts: &Counts, wake: &mpsc::Receiver<()>) {
-    let client = Client::new(lan).timeout(TIMEOUT);
-    let mut open: VecDeque<Session> = VecDeque::new();
-    let mut step = number;
-    while !counts.stop.load(Ordering::Relaxed) {
-        let (protocol, host, to) = next(step, hosts);
-        match client.open(protocol, Some(host_address(Family::of(to.ip()), host)), to) {
-            Ok(session) => {
-                counts.opened.fetch_add(1, Ordering::Relaxed);
-                open.push_back(session);
+/// Who calls whom next.
+type Call = (Protocol, IpAddr, SocketAddr);
+
+/// One who opens a session, lets one that is open say something, pauses, and begins again.
+struct Worker<N> {
+    space: Namespace,
+    /// So many of its sessions stay open.
+    open: usize,
+    /// From the number of the step.
+    next: N,
+}
+
+impl<N: Fn(u16) -> Call> Worker<N> {
+    fn work(&self, counts: &Counts, wake: &mpsc::Receiver<()>) {
+        let client = Client::new(&self.space).timeout(TIMEOUT);
+        let mut open: VecDeque<Session> = VecDeque::new();
+        let mut step = 0u16;
+        while !counts.stop.load(Ordering::Relaxed) {
+            begin(&client, (self.next)(step), &mut open, counts);
+            if open.len() > self.open {
+                open.pop_front();
             }
-            Err(_) => drop(counts.failed.fetch_add(1, Ordering::Relaxed)),
-        }
-        if open.len() > OPEN / usize::from(WORKERS) {
-            open.pop_front();
-        }
-        talk(&mut open, counts);
-        step = step.wrapping_add(WORKERS);
-        // Nothing is ever sent: this is a pause that ends early with the lab.
-        if wake.recv_timeout(PAUSE) == Err(mpsc::RecvTimeoutError::Disconnected) {
-            return;
+            talk(&client, &mut open, counts);
+            step = step.wrapping_add(1);
+            // Nothing is ever sent: this is a pause that ends early with the lab.
+            if wake.recv_timeout(PAUSE) == Err(mpsc::RecvTimeoutError::Disconnected) {
+                return;
+            }
         }
     }
 }
 
-/// One open session says something, in turn; one that broke is given up.
-fn talk(open: &mut VecDeque<Session>, counts: &Counts) {
+fn begin(
+    client: &Client,
+    (protocol, from, to): Call,
+    open: &mut VecDeque<Session>,
+    counts: &Counts,
+) {
+    match client.open(protocol, Some(from), to) {
+        Ok(session) => {
+            counts.opened.fetch_add(1, Ordering::Relaxed);
+            open.push_back(session);
+        }
+        Err(_) => drop(counts.failed.fetch_add(1, Ordering::Relaxed)),
+    }
+}
+
+/// One open session says something, in turn. For one that broke its client calls anew, from another
+/// port.
+fn talk(client: &Client, open: &mut VecDeque<Session>, counts: &Counts) {
     let Some(mut session) = open.pop_front() else {
         return;
     };
-    match session.ask(TIMEOUT) {
-        Ok(_) => open.push_back(session),
-        Err(_) => drop(counts.broken.fetch_add(1, Ordering::Relaxed)),
+    if session.ask(TIMEOUT).is_ok() {
+        return open.push_back(session);
     }
+    counts.broken.fetch_add(1, Ordering::Relaxed);
+    let again = (session.protocol, session.local.ip(), session.remote);
+    drop(session);
+    begin(client, again, open, counts);
 }
 
 /// What an office does: web, the bank, names, calls. Server and port.
@@ -135,9 +177,16 @@ pub(super) fn calls(protocol: Protocol, to: SocketAddr) -> bool {
 }
 
 /// A round of it, in both families.
-fn next(step: u16, hosts: u16) -> (Protocol, u16, SocketAddr) {
+fn office(step: u16, hosts: u16) -> Call {
     let (protocol, index, port) = MIX[usize::from(step) % MIX.len()];
     let family = if (step / 8).is_multiple_of(2) { Family::V4 } else { Family::V6 };
     let host = step.wrapping_mul(7) % hosts.max(1);
-    (protocol, host, SocketAddr::new(server(family, index), port))
+    (protocol, host_address(family, host), SocketAddr::new(server(family, index), port))
+}
+
+/// The next door, and the next of those who call.
+fn outside(step: u16, callers: u16, doors: &[Door]) -> Call {
+    let (protocol, to) = doors[usize::from(step) % doors.len()];
+    let caller = step.wrapping_mul(7) % callers.max(1);
+    (protocol, caller_address(Family::of(to.ip()), caller), to)
 }

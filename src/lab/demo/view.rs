@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::traffic::Tally;
-use crate::lab::Layout;
+use crate::lab::{Layout, farm_address, farm_name};
 use crate::model::Family;
 
 /// Shares are taken over so many moments.
@@ -21,6 +21,8 @@ pub(super) struct Moment<'a> {
     pub(super) status: &'a Value,
     /// TCP connections by source address, as the servers saw them.
     pub(super) arrivals: &'a BTreeMap<IpAddr, u64>,
+    /// TCP connections that came to each server of the DMZ.
+    pub(super) served: &'a [u64],
     pub(super) faults: &'a BTreeMap<String, String>,
     pub(super) traffic: Tally,
 }
@@ -28,31 +30,46 @@ pub(super) struct Moment<'a> {
 /// What is remembered from one moment to the next.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// By uplink: sessions that servers had seen by then.
-    arrivals: VecDeque<BTreeMap<String, u64>>,
+    uplinks: History,
+    servers: History,
 }
 
 impl View {
     /// The table of this moment.
     pub(super) fn draw(&mut self, moment: &Moment<'_>) -> String {
-        let now = by_uplink(moment);
-        let first = self.arrivals.front().cloned().unwrap_or_default();
-        let recent: BTreeMap<&str, u64> = now
-            .iter()
-            .map(|(name, count)| {
-                let before = first.get(name).copied().unwrap_or_default();
-                (name.as_str(), count.saturating_sub(before))
-            })
-            .collect();
         let mut text = head(moment);
-        uplinks(&mut text, moment, &recent);
+        uplinks(&mut text, moment, &self.uplinks.recent(by_uplink(moment)));
         policies(&mut text, moment);
-        self.arrivals.push_back(now.clone());
-        if self.arrivals.len() > WINDOW {
-            self.arrivals.pop_front();
+        if moment.layout.farm > 0 {
+            servers(&mut text, moment, &self.servers.recent(by_server(moment)));
         }
         text.lines().map(|line| line.chars().take(WIDTH).collect::<String>() + "\n").collect()
     }
+}
+
+/// By name: the sessions that had been seen by then, moment after moment.
+#[derive(Debug, Default)]
+struct History {
+    moments: VecDeque<BTreeMap<String, u64>>,
+}
+
+impl History {
+    /// What came in the last [`WINDOW`] moments.
+    fn recent(&mut self, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+        let first = self.moments.front().cloned().unwrap_or_default();
+        let before = |name| first.get(name).copied().unwrap_or_default();
+        let recent = now.iter().map(|(name, n)| (name.clone(), n.saturating_sub(before(name))));
+        let recent = recent.collect();
+        self.moments.push_back(now);
+        if self.moments.len() > WINDOW {
+            self.moments.pop_front();
+        }
+        recent
+    }
+}
+
+fn by_server(moment: &Moment<'_>) -> BTreeMap<String, u64> {
+    (0..).map(farm_name).zip(moment.served.iter().copied()).collect()
 }
 
 /// How many sessions the servers saw from each uplink's addresses.
@@ -75,7 +92,7 @@ fn head(moment: &Moment<'_>) -> String {
     )
 }
 
-fn uplinks(text: &mut String, moment: &Moment<'_>, recent: &BTreeMap<&str, u64>) {
+fn uplinks(text: &mut String, moment: &Moment<'_>, recent: &BTreeMap<String, u64>) {
     let total: u64 = recent.values().sum();
     let _ = writeln!(
         text,
@@ -129,6 +146,53 @@ fn policies(text: &mut String, moment: &Moment<'_>) {
     }
 }
 
+/// The DMZ's servers, each with all that groups say of its two addresses.
+fn servers(text: &mut String, moment: &Moment<'_>, recent: &BTreeMap<String, u64>) {
+    let total: u64 = recent.values().sum();
+    let _ = writeln!(
+        text,
+        "\n{:<12} {:<9} {:<9} {:>8} {:>7} {:>7} {:>6}  FAULT",
+        "SERVER", "IPV4", "IPV6", "SESSIONS", "NEW", "SEEN", "SHARE"
+    );
+    for index in 0..moment.layout.farm {
+        let name = farm_name(index);
+        let [v4, v6] = Family::BOTH.map(|family| roles(moment.status, farm_address(family, index)));
+        let sum = |key: &str| {
+            let figures = v4.iter().chain(&v6).filter_map(|role| role[key].as_u64());
+            figures.reduce(|a, b| a + b).map_or("-".to_owned(), |sum| sum.to_string())
+        };
+        let seen = recent.get(&name).copied().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "{name:<12.12} {:<9.9} {:<9.9} {:>8} {:>7} {seen:>7} {:>6}  {}",
+            health(&v4),
+            health(&v6),
+            sum("sessions"),
+            sum("new_sessions_total"),
+            percent(seen, total),
+            moment.faults.get(&name).map_or("", String::as_str),
+        );
+    }
+    text.push_str(
+        "NEW: by homing's count, all sessions; SEEN: connections as the servers saw them\n",
+    );
+}
+
+/// Every server of a group that has this address.
+fn roles(status: &Value, address: IpAddr) -> Vec<&Value> {
+    let address = address.to_string();
+    let groups = status["groups"].as_object().into_iter().flatten();
+    let servers = groups.flat_map(|(_, group)| group["servers"].as_object().into_iter().flatten());
+    servers.map(|(_, server)| server).filter(|server| server["address"] == address).collect()
+}
+
+/// How it is, in each group that says something else.
+fn health(roles: &[&Value]) -> String {
+    let mut all: Vec<&str> = roles.iter().filter_map(|role| role["health"].as_str()).collect();
+    all.dedup();
+    if all.is_empty() { "-".to_owned() } else { all.join("/") }
+}
+
 fn percent(part: u64, whole: u64) -> String {
     match (part * 100 + whole / 2).checked_div(whole) {
         Some(percent) => format!("{percent} %"),
@@ -169,6 +233,8 @@ mod tests {
             isps: (1..).zip(isps).map(|(k, name)| IspLayout::usual(name, k)).collect(),
             hosts: 1,
             inside: true,
+            farm: 2,
+            callers: 0,
         }
     }
 
@@ -179,20 +245,32 @@ mod tests {
         let status = json!({"kernel": {"state": "applied"},
             "uplinks": {"fiber": {"health": "degraded", "weight": 5, "sessions": 120, "rx_bps": 1.25e6}},
             "policies": {"default": {"members": {"fiber": {"new_sessions_total": 3},
-                "cable": {"new_sessions_total": 1}}}}});
-        let faults = [("cable".to_owned(), "loss=30% and more words".to_owned())].into();
+                "cable": {"new_sessions_total": 1}}}},
+            "groups": {"web": {"servers": {
+                "b": {"address": "10.2.0.12", "health": "up", "sessions": 7},
+                "b6": {"address": "fd00:2::12", "health": "down", "sessions": 70}}}}});
+        let faults = [("cable", "loss=30% and more words"), ("server-b", "silent")];
+        let faults = faults.map(|(name, fault)| (name.to_owned(), fault.to_owned())).into();
         let arrivals = [(fiber, 3), (cable, 1)].into();
         let mut view = View::default();
         let text = view.draw(&Moment {
             layout: &layout,
             status: &status,
             arrivals: &arrivals,
+            served: &[1, 4],
             faults: &faults,
             traffic: Tally { opened: 1_000_000, failed: 20_000, broken: 10_000 },
         });
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(text.contains("75 %") && text.contains("25 %"), "{text}");
         assert!(text.contains("1.2M") && text.contains("loss=30%"), "{text}");
+        let words = |name: &str| -> Vec<&str> {
+            let line = text.lines().find(|line| line.starts_with(name));
+            line.map(|line| line.split_whitespace().collect()).unwrap_or_default()
+        };
+        assert_eq!(words("server-a"), ["server-a", "-", "-", "-", "-", "1", "20", "%"]);
+        let b = ["server-b", "up", "down", "77", "-", "4", "80", "%", "silent"];
+        assert_eq!(words("server-b"), b);
     }
 
     #[test]
