@@ -59,7 +59,7 @@ fn addresses_come_back_as_they_were_written() {
         assert!(shown.contains("2001:db8:a::10/128 scope global nodad noprefixroute"), "{shown}");
         assert!(!shown.contains("2001:db8:a::10/128 scope global tentative"), "{shown}");
         for address in [FOUR, SIX] {
-            assert_local(address, "wan1");
+            assert_local(address, "wan0");
         }
         for _ in 0..2 {
             delete_both(&mut linux);
@@ -96,7 +96,7 @@ fn an_address_moves_to_another_device_without_a_gap() {
         for address in [FOUR, SIX] {
             apply(&mut linux, Step::AddAddress(on("wan1", address)));
             apply(&mut linux, Step::DeleteAddress(own(address)));
-            assert_local(address, "wan0");
+            assert_local(address, "wan1");
         }
         assert_eq!(observe(&mut linux).ours.addresses, [FOUR, SIX].map(|a| on("wan1", a)).into());
     });
