@@ -40,6 +40,7 @@ mod probes;
 mod random;
 mod refusals;
 mod reload;
+mod servers;
 mod services;
 mod sessions;
 mod stage;
