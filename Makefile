@@ -27,7 +27,7 @@ help:
 	@echo 'make test    everything that CI checks: format, lints, unit tests, docs, scenarios'
 	@echo 'make build   $(HOMING)'
 	@echo 'make test-vm a few scenarios on kernels 6.1 and 6.12, in virtual machines'
-	@echo 'make bench   what homing costs, against what was promised (about half an hour)'
+	@echo 'make bench   what homing costs, against what was promised (about an hour)'
 	@echo 'make fuzz    mutated input for every decoder, SECONDS_EACH=300'
 	@echo 'make deny    licences, banned crates and sources of what homing is built from'
 	@echo 'make deps    install the system packages that these need'

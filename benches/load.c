@@ -4,10 +4,13 @@
  *   load hello SOURCE TARGET PORT        makes a session: four datagrams out, four answers back
  *   load flow DEVICE MAC TUPLES COUNT    COUNT packets, each tuple of the file again and again
  *   load new DEVICE MAC TUPLES COUNT     the same with a source port of its own for each packet
+ *   load serve PORT                      accepts connections, answers four bytes and closes, until it is ended
+ *   load connect SOURCE TARGET PORT COUNT   COUNT connections one after the other: open, four bytes each way, close
  *
  * A line of TUPLES is `SOURCE TARGET PORT` (IPv4). Packets are UDP of 100 bytes, and their source port is PORT as
  * long as it is not `new`. They leave by a packet socket, so that neither routes nor sockets of the sender take
- * part. The figure is nanoseconds for each packet; where the clock counts instructions, it is instructions.
+ * part. The figure is nanoseconds for each packet or connection; where the clock counts instructions, it is
+ * instructions. With LOAD_CHECKSUMS in the environment packets have a UDP checksum.
  */
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
@@ -101,6 +104,15 @@ static unsigned short checksum(const struct iphdr *ip) {
     return ~(sum + (sum >> 16));
 }
 
+/* The body is zeros. */
+static unsigned short udp_checksum(const struct frame *frame) {
+    in_addr_t source = frame->ip.saddr, target = frame->ip.daddr;
+    unsigned sum = htons(IPPROTO_UDP) + 2 * frame->udp.len + frame->udp.source + frame->udp.dest;
+    sum += (source & 0xffff) + (source >> 16) + (target & 0xffff) + (target >> 16);
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+    return sum == 0xffff ? 0xffff : ~sum;
+}
+
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -120,6 +132,7 @@ static int load(const char *device, const char *mac, const char *path, int count
     frame.ethernet.h_source[0] = 2;
     frame.udp.len = htons(LENGTH - sizeof frame.ip);
 
+    int summed = getenv("LOAD_CHECKSUMS") != NULL;
     double start = now();
     for (int i = 0; i < count; i++) {
         const struct tuple *tuple = &tuples[i % many];
@@ -129,7 +142,39 @@ static int load(const char *device, const char *mac, const char *path, int count
         frame.ip = ip;
         frame.udp.source = fresh ? htons(FIRST_PORT + i % (LAST_PORT - FIRST_PORT)) : tuple->port;
         frame.udp.dest = tuple->port;
+        if (summed) frame.udp.check = udp_checksum(&frame);
         if (send(fd, &frame, sizeof frame, 0) < 0) die("send");
+    }
+    printf("%.0f\n", (now() - start) / count);
+    return 0;
+}
+
+static _Noreturn void serve(const char *port) {
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in own = address("0.0.0.0", port);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (fd < 0 || bind(fd, (void *)&own, sizeof own) || listen(fd, 512)) die("listen");
+    for (;;) {
+        char body[LENGTH];
+        int peer = accept(fd, NULL, NULL);
+        if (peer < 0) continue;
+        if (read(peer, body, sizeof body) > 0 && write(peer, "pong", 4) != 4) perror("write");
+        close(peer);
+    }
+}
+
+static int connections(const char *source, const char *target, const char *port, int count) {
+    struct sockaddr_in own = address(source, "0"), peer = address(target, port);
+    double start = now();
+    for (int i = 0; i < count; i++) {
+        char body[LENGTH];
+        int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+        setsockopt(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+        if (fd < 0 || bind(fd, (void *)&own, sizeof own)) die("bind");
+        if (connect(fd, (void *)&peer, sizeof peer)) die("connect");
+        if (write(fd, "ping", 4) != 4 || read(fd, body, sizeof body) != 4) die("no answer");
+        if (read(fd, body, sizeof body) != 0) die("no end");
+        close(fd);
     }
     printf("%.0f\n", (now() - start) / count);
     return 0;
@@ -140,6 +185,8 @@ int main(int count, char **words) {
     if (count == 5 && !strcmp(words[1], "hello")) return hello(words[2], words[3], words[4]);
     if (count == 6 && !strcmp(words[1], "flow")) return load(words[2], words[3], words[4], atoi(words[5]), 0);
     if (count == 6 && !strcmp(words[1], "new")) return load(words[2], words[3], words[4], atoi(words[5]), 1);
+    if (count == 3 && !strcmp(words[1], "serve")) serve(words[2]);
+    if (count == 6 && !strcmp(words[1], "connect")) return connections(words[2], words[3], words[4], atoi(words[5]));
     fprintf(stderr, "load: see the head of its source\n");
     return 2;
 }

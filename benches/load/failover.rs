@@ -159,17 +159,19 @@ fn fresh_port() -> u16 {
 
 /// The moment of the line in the log that says that fiber is down.
 fn decided(site: &Site) -> SystemTime {
-    let line = || {
-        let log = site.log();
-        log.lines().rfind(|line| line.contains("uplink fiber is down")).map(str::to_owned)
-    };
-    let line = until(PATIENCE, line, Option::is_some).expect("it is decided").unwrap();
+    stamped(site, "uplink fiber is down")
+}
+
+/// The moment of the last line in the log with these words, which is waited for.
+pub(crate) fn stamped(site: &Site, words: &str) -> SystemTime {
+    let line = || site.log().lines().rfind(|line| line.contains(words)).map(str::to_owned);
+    let line = until(PATIENCE, line, Option::is_some).expect("it is told").unwrap();
     let stamp = line.split(' ').next().unwrap();
     today(stamp)
 }
 
 /// `2026-01-02T03:04:05.678901Z`; only the time of day counts here.
-fn today(stamp: &str) -> SystemTime {
+pub(crate) fn today(stamp: &str) -> SystemTime {
     let (_, time) = stamp.trim_end_matches('Z').split_once('T').unwrap();
     let mut parts = time.split(':').map(|part| part.parse::<f64>().unwrap());
     let mut part = || parts.next().unwrap();

@@ -1,5 +1,5 @@
-//! `cargo bench --bench load [-- evacuation|failover|probing|reload|steer|sweep]`: what homing costs while
-//! it works, on sites in network namespaces, with the release binary. Prints figures; judges none.
+//! `cargo bench --bench load [-- evacuation|failover|probing|reload|server-bindings|server-moves|services|steer|sweep]`:
+//! what homing costs while it works, on sites in network namespaces, with the release binary. Prints figures; judges none.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench stops where it cannot go on
 
@@ -9,6 +9,7 @@ mod failover;
 // it serves more scenarios than these
 mod harness;
 mod reload;
+mod services;
 mod steer;
 mod sweep;
 
@@ -16,11 +17,14 @@ use std::time::Duration;
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 6] = [
+    let all: [(&str, fn()); 9] = [
         ("evacuation", failover::measure_evacuation),
         ("failover", failover::measure),
         ("probing", failover::measure_probing),
         ("reload", reload::measure),
+        ("server-bindings", services::measure_bindings),
+        ("server-moves", services::measure_moves),
+        ("services", services::measure),
         ("steer", steer::measure),
         ("sweep", sweep::measure),
     ];

@@ -81,7 +81,7 @@ fn send_in_all() {
                 let port = 10_000 + client * SESSIONS + session;
                 socket
                     .send_to(
-                        &datagram(from, to, port),
+                        &datagram(from, to, port, 53),
                         &SockAddr::from(std::net::SocketAddrV4::new(to, 0)),
                     )
                     .unwrap();
@@ -91,11 +91,12 @@ fn send_in_all() {
 }
 
 /// IPv4 and UDP headers; the kernel fills in the checksum of the first, and the second has none.
-fn datagram(from: Ipv4Addr, to: Ipv4Addr, port: u16) -> Vec<u8> {
+pub(crate) fn datagram(from: Ipv4Addr, to: Ipv4Addr, port: u16, to_port: u16) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
     packet.extend(from.octets());
     packet.extend(to.octets());
     packet.extend(port.to_be_bytes());
-    packet.extend([0, 53, 0, 8, 0, 0]);
+    packet.extend(to_port.to_be_bytes());
+    packet.extend([0, 8, 0, 0]);
     packet
 }
