@@ -39,6 +39,13 @@ pub enum ClientError {
     Broken(String),
 }
 
+/// What an answer says that is none.
+fn refusal(body: &[u8]) -> ClientError {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    let reason = value.get("error").and_then(Value::as_str).unwrap_or("refused");
+    ClientError::Refused(reason.to_owned())
+}
+
 impl Client {
     /// For the process with this runtime directory.
     pub fn new(runtime_dir: &Path) -> Client {
@@ -51,6 +58,20 @@ impl Client {
     /// When there is no process, or it refuses.
     pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
         self.ask(Method::GET, path, Duration::from_secs(10)).await
+    }
+
+    /// Reads a path as it comes, without a look at it.
+    ///
+    /// # Errors
+    /// When there is no process, or it refuses.
+    pub async fn get_text(&self, path: &str) -> Result<String, ClientError> {
+        let limit = Duration::from_secs(10);
+        let talk = tokio::time::timeout(limit, self.fetch(Method::GET, path));
+        let (status, body) = talk.await.map_err(|_| ClientError::Late(limit))??;
+        if status == StatusCode::OK {
+            return Ok(String::from_utf8_lossy(&body).into_owned());
+        }
+        Err(refusal(&body))
     }
 
     /// Orders something.
@@ -67,6 +88,14 @@ impl Client {
     }
 
     async fn talk(&self, method: Method, path: &str) -> Result<Value, ClientError> {
+        let (status, body) = self.fetch(method, path).await?;
+        if status != StatusCode::OK {
+            return Err(refusal(&body));
+        }
+        serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.to_string()))
+    }
+
+    async fn fetch(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
         let broken = |error: &dyn std::fmt::Display| ClientError::Broken(error.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -82,12 +111,7 @@ impl Client {
         let response = sender.send_request(request).await.map_err(|e| broken(&e))?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(|e| broken(&e))?.to_bytes();
-        let value: Value = serde_json::from_slice(&body).map_err(|e| broken(&e))?;
-        if status == StatusCode::OK {
-            return Ok(value);
-        }
-        let reason = value.get("error").and_then(Value::as_str).unwrap_or("refused");
-        Err(ClientError::Refused(reason.to_owned()))
+        Ok((status, body))
     }
 
     fn unreachable(&self, error: &io::Error) -> ClientError {

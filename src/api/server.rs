@@ -117,6 +117,20 @@ async fn groups(State(engine): State<Engine>) -> Response {
     whole_status(&engine).await.map_or_else(|refusal| refusal, |s| groups(s).into_response())
 }
 
+/// Written as they are: there may be a hundred thousand.
+#[derive(Debug, serde::Serialize)]
+struct Bindings {
+    version: u32,
+    bindings: Vec<Binding>,
+}
+
+/// The same of sessions.
+#[derive(Debug, serde::Serialize)]
+struct Sessions {
+    version: u32,
+    sessions: Vec<SessionLine>,
+}
+
 /// Which bindings are wanted.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -145,7 +159,7 @@ async fn sessions(
     match ask(&engine, Request::Sessions).await {
         Some(Ok(mut sessions)) => {
             sessions.retain(|session| wanted.admits(session));
-            Json(json!({ "version": 1, "sessions": sessions })).into_response()
+            Json(Sessions { version: 1, sessions }).into_response()
         }
         Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         None => stopping(),
@@ -187,7 +201,7 @@ async fn bindings(
     match ask(&engine, Request::Bindings).await {
         Some(Ok(mut bindings)) => {
             bindings.retain(|binding| wanted.admits(binding));
-            Json(json!({ "version": 1, "bindings": bindings })).into_response()
+            Json(Bindings { version: 1, bindings }).into_response()
         }
         Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
         None => stopping(),

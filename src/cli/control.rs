@@ -99,18 +99,33 @@ pub(super) fn get(
     json: bool,
     show: fn(&Value) -> String,
 ) -> ExitCode {
-    match ask(runtime_dir, async |client| client.get(path).await) {
-        Ok(answer) if json => print(&format!("{answer:#}")),
-        Ok(answer) => print(show(&answer).trim_end()),
+    let answer = match json {
+        true => ask(runtime_dir, async |client| client.get_text(path).await).map(|a| laid_out(&a)),
+        false => {
+            let answer = ask(runtime_dir, async |client| client.get(path).await);
+            answer.map(|answer| show(&answer).trim_end().to_owned())
+        }
+    };
+    match answer {
+        Ok(text) => print(&text),
         Err(code) => return code,
     }
     ExitCode::SUCCESS
 }
 
-fn ask(
+/// JSON that is longer than this is for programs.
+const READABLE: usize = 200_000;
+
+/// For people to read, unless it is too long for that.
+fn laid_out(answer: &str) -> String {
+    let value = (answer.len() <= READABLE).then(|| serde_json::from_str::<Value>(answer).ok());
+    value.flatten().map_or_else(|| answer.to_owned(), |value| format!("{value:#}"))
+}
+
+fn ask<T>(
     runtime_dir: &Path,
-    question: impl AsyncFnOnce(Client) -> Result<Value, ClientError>,
-) -> Result<Value, ExitCode> {
+    question: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
+) -> Result<T, ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| super::complain(&error.into()))?;
     runtime.block_on(question(Client::new(runtime_dir))).map_err(|error| {

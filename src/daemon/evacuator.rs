@@ -186,26 +186,15 @@ fn pass(
     outcome
 }
 
-/// Bindings to the servers are forgotten, and their sessions ended, until nobody is left.
+/// Sessions are ended until nobody is left, and bindings to the servers forgotten.
 fn leave_servers(
     access: Access<'_>,
     leaving: &ServerEvacuation,
 ) -> Result<Vec<Evacuated>, KernelError> {
-    let mut kernel = open(access)?;
-    for (map, mark) in &leaving.bindings {
-        // A map that is not there has nothing in it.
-        let elements = kernel.dump_elements(map).unwrap_or_default().into_iter();
-        let mark = mark.0.to_ne_bytes();
-        let bound = |data: &ElementData| matches!(data, ElementData::Value(v) if v[..] == mark);
-        let stale: Vec<Bytes> = elements.filter(|e| bound(&e.data)).map(|e| e.key).collect();
-        if !stale.is_empty() {
-            kernel.delete_elements(map, &stale)?;
-        }
-    }
     let mut dismisser = Dismisser::open(leaving.marks)?.reaching(&leaving.devices);
     let mut done: BTreeMap<Seat, Evacuated> = BTreeMap::new();
     let started = clock::now();
-    for _ in 0..PASSES {
+    for pass in 0..PASSES {
         let before: u64 = done.values().map(Evacuated::all).sum();
         let mut outcome = Ok(());
         Conntrack::open()?.walk(None, |session| {
@@ -224,11 +213,30 @@ fn leave_servers(
             }
         })?;
         outcome?;
+        if pass == 0 {
+            // Clients wait for their sessions; bindings to the dead are passed by already.
+            forget_bindings(access, leaving)?;
+        }
         if done.values().map(Evacuated::all).sum::<u64>() == before {
             break;
         }
     }
     Ok(done.into_values().collect())
+}
+
+fn forget_bindings(access: Access<'_>, leaving: &ServerEvacuation) -> Result<(), KernelError> {
+    let mut kernel = open(access)?;
+    for (map, mark) in &leaving.bindings {
+        // A map that is not there has nothing in it.
+        let elements = kernel.dump_elements(map).unwrap_or_default().into_iter();
+        let mark = mark.0.to_ne_bytes();
+        let bound = |data: &ElementData| matches!(data, ElementData::Value(v) if v[..] == mark);
+        let stale: Vec<Bytes> = elements.filter(|e| bound(&e.data)).map(|e| e.key).collect();
+        if !stale.is_empty() {
+            kernel.delete_elements(map, &stale)?;
+        }
+    }
+    Ok(())
 }
 
 fn take_back(uplink: &Return) -> Result<(), KernelError> {

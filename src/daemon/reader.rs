@@ -138,9 +138,12 @@ impl Worker {
             return;
         }
         let keys = server_keys(layout);
-        let sets = Family::BOTH.map(|family| [names::hosts(family), names::targets(family)]);
-        for set in sets.iter().flatten() {
-            for element in self.kernel.dump_elements(set).unwrap_or_default() {
+        let of_part = |part| {
+            let of_family = |family| [names::hosts(family, part), names::targets(family, part)];
+            Family::BOTH.map(of_family).into_iter().flatten()
+        };
+        for set in layout.parts().into_iter().flat_map(of_part) {
+            for element in self.kernel.dump_elements(&set).unwrap_or_default() {
                 let key = element.key.as_slice().try_into().map(u32::from_ne_bytes);
                 let seat = key.ok().and_then(|key| keys.get(&Mark(key)));
                 if let (Some(seat), Some(packets)) = (seat, element.packets) {

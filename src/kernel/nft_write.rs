@@ -20,6 +20,8 @@ use crate::kstate::{Bytes, ElementData, NftOp, TABLE_NAME};
 
 /// How long `nft` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// And so much longer for so many lines.
+const PATIENCE_EACH: (Duration, usize) = (Duration::from_secs(1), 2000);
 /// A list of elements is one attribute, which must stay below 64 KiB.
 const LIST_LIMIT: usize = 60_000;
 /// Elements of one message.
@@ -250,14 +252,16 @@ fn run_script(lines: &[String]) -> Result<(), KernelError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(run)?;
-    let said = converse(&mut child, lines.join("\n") + "\n");
+    let more = u32::try_from(lines.len() / PATIENCE_EACH.1).unwrap_or(u32::MAX);
+    let patience = PATIENCE + PATIENCE_EACH.0 * more;
+    let said = converse(&mut child, lines.join("\n") + "\n", patience);
     let Some(said) = said else {
         // It may be gone already; then there is nothing to stop.
         let _ = child.kill();
         child.wait().map_err(run)?;
         return Err(KernelError::NftTimeout {
             program: program.display().to_string(),
-            seconds: PATIENCE.as_secs(),
+            seconds: patience.as_secs(),
         });
     };
     let status = child.wait().map_err(run)?;
@@ -280,7 +284,7 @@ pub(super) fn find_nft() -> Option<PathBuf> {
 
 /// Writes the script and reads the complaints, on threads of their own, so that neither side can
 /// block the other. `None` when it does not end in time; both threads end with the process.
-fn converse(child: &mut Child, script: String) -> Option<String> {
+fn converse(child: &mut Child, script: String, patience: Duration) -> Option<String> {
     let (mut stdin, mut stderr) = (child.stdin.take()?, child.stderr.take()?);
     // A write fails only if nft ended early, and then it says why.
     std::thread::spawn(move || stdin.write_all(script.as_bytes()));
@@ -290,7 +294,7 @@ fn converse(child: &mut Child, script: String) -> Option<String> {
         let _ = stderr.read_to_end(&mut said);
         let _ = sender.send(String::from_utf8_lossy(&said).into_owned());
     });
-    receiver.recv_timeout(PATIENCE).ok()
+    receiver.recv_timeout(patience).ok()
 }
 
 /// nft begins a complaint with `/dev/stdin:LINE:COLUMN-COLUMN: Error: TEXT`.

@@ -96,7 +96,7 @@ impl Steering {
     }
 
     fn steer_group(&mut self, layout: &Layout, group: &Numbered<'_>, family: Family) -> Vec<NftOp> {
-        let slots = names::server_slots(family);
+        let slots = names::server_slots(family, group.part());
         let held = |key: &[u8]| self.server_element(&slots, key);
         let steered = steer(layout, group, &self.view.standings, family, held);
         let keys = |id| Bytes::from_slice(&group.key(id).0.to_ne_bytes());

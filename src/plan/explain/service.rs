@@ -145,7 +145,7 @@ fn slot(
     let count = u32::try_from(case.scene.layout.slots_each()).unwrap_or(256);
     let slot = jhash(&key, count, CLIENT_SEED);
     let place = Bytes::from_slice(&(group.first_slot(DealtBy::Hash) + slot).to_ne_bytes());
-    let set = names::server_slots(case.question.family());
+    let set = names::server_slots(case.question.family(), group.part());
     let owner = || {
         let table = case.scene.seen.ours.nft.as_ref()?;
         let ElementData::Value(mark) = table.sets.get(&set)?.elements.get(&place)? else {

@@ -9,6 +9,8 @@ mod directory;
 mod entrance;
 mod select;
 
+use std::collections::BTreeSet;
+
 use crate::model::{Family, Group, GroupBalance, GroupId, Mark, Name, PersistenceMode, ServerId};
 
 use super::view::Layout;
@@ -18,6 +20,8 @@ pub(super) use entrance::ESP;
 pub use entrance::{Bound, Entrance, Keyed, claimed, entrances};
 pub use select::{Dealt as DealtBy, ServerChoice, choose, keeps};
 
+/// So many groups share their sets.
+const PART: u32 = 64;
 /// Most slots of all groups together, unless each had fewer than [`FEWEST`].
 const ROOM: usize = 65_536;
 /// So many divide evenly among one to four members, and among six.
@@ -43,6 +47,11 @@ impl Layout {
     /// All groups, by name.
     pub fn groups(&self) -> impl Iterator<Item = Numbered<'_>> {
         self.site.groups.keys().filter_map(|name| self.group(name))
+    }
+
+    /// The parts that there are.
+    pub fn parts(&self) -> BTreeSet<u32> {
+        self.groups().map(|group| group.part()).collect()
     }
 
     /// How many slots a group has: fewer where there are many groups.
@@ -95,6 +104,12 @@ impl<'a> Numbered<'a> {
     /// Whether its own balance picks by a hash.
     pub fn hashes(&self) -> bool {
         self.group.balance == GroupBalance::SourceHash
+    }
+
+    /// The part of the groups whose sets it shares. The kernel walks a map for each rule that uses it,
+    /// so maps of all groups would cost their number squared.
+    pub fn part(&self) -> u32 {
+        self.id.0 / PART
     }
 
     /// The first of the slots that are dealt so.

@@ -108,9 +108,9 @@ pub mod names {
         format!("virtuals{}", family.digit())
     }
 
-    /// Slot → server, of all groups.
-    pub fn server_slots(family: Family) -> String {
-        format!("slots{}-servers", family.digit())
+    /// Slot → server, of the groups of this part.
+    pub fn server_slots(family: Family, part: u32) -> String {
+        format!("slots{}-servers-{part}", family.digit())
     }
 
     /// Server keys that keep their bindings.
@@ -124,18 +124,18 @@ pub mod names {
     }
 
     /// Server key → address and port, of servers with a port of their own.
-    pub fn targets(family: Family) -> String {
-        format!("targets{}", family.digit())
+    pub fn targets(family: Family, part: u32) -> String {
+        format!("targets{}-{part}", family.digit())
     }
 
     /// Server key → address. Counts new sessions.
-    pub fn hosts(family: Family) -> String {
-        format!("hosts{}", family.digit())
+    pub fn hosts(family: Family, part: u32) -> String {
+        format!("hosts{}-{part}", family.digit())
     }
 
     /// Server key → let it in, if the server has room; of groups with limits.
-    pub fn admit(family: Family) -> String {
-        format!("admit{}", family.digit())
+    pub fn admit(family: Family, part: u32) -> String {
+        format!("admit{}-{part}", family.digit())
     }
 
     /// Picks a server of the group.

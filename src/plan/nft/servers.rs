@@ -27,9 +27,15 @@ pub(super) fn room_for(elements: usize) -> String {
 
 /// The sets of all servers, but for those that steer.
 pub(super) fn add_sets(table: &mut Builder, layout: &Layout, family: Family) {
+    for part in layout.parts() {
+        add_part(table, layout, family, part);
+    }
+}
+
+fn add_part(table: &mut Builder, layout: &Layout, family: Family, part: u32) {
     let address = address_type(family);
     let (mut targets, mut hosts, mut admit) = (Elements::new(), Elements::new(), Elements::new());
-    for group in layout.groups() {
+    for group in layout.groups().filter(|group| group.part() == part) {
         for (server, id) in group.servers(family) {
             let key = mark_bytes(group.key(id).0);
             hosts.insert(key.clone(), ElementData::Value(address_bytes(server.address)));
@@ -37,29 +43,21 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, family: Family) {
                 targets.insert(key.clone(), ElementData::Value(target(server.address, port)));
             }
             if group.is_limited() {
-                admit.insert(
-                    key,
-                    ElementData::Verdict(Verdict::Jump(way_in(&group, server, id, family))),
-                );
+                let verdict = Verdict::Jump(way_in(&group, server, id, family));
+                admit.insert(key, ElementData::Verdict(verdict));
             }
         }
     }
-    let counted = format!("{} counter;", room_for(hosts.len()));
-    table.set(
-        names::hosts(family),
-        Role::Fixed,
-        map_of(&[FieldType::Mark], address),
-        &counted,
-        hosts,
-    );
-    let shape = SetShape {
-        key: vec![FieldType::Mark],
-        data: SetData::Value(vec![address, FieldType::Port]),
-    };
-    let counted = format!("{} counter;", room_for(targets.len()));
-    table.set(names::targets(family), Role::Fixed, shape, &counted, targets);
-    let room = room_for(admit.len());
-    table.set(names::admit(family), Role::Fixed, verdicts_of(&[FieldType::Mark]), &room, admit);
+    let mark = [FieldType::Mark];
+    let data = SetData::Value(vec![address, FieldType::Port]);
+    for (name, shape, counts, elements) in [
+        (names::hosts(family, part), map_of(&mark, address), " counter;", hosts),
+        (names::targets(family, part), SetShape { key: mark.to_vec(), data }, " counter;", targets),
+        (names::admit(family, part), verdicts_of(&mark), "", admit),
+    ] {
+        let attributes = format!("{}{counts}", room_for(elements.len()));
+        table.set(name, Role::Fixed, shape, &attributes, elements);
+    }
 }
 
 fn target(address: IpAddr, port: u16) -> Bytes {
@@ -88,25 +86,29 @@ pub(super) fn add_steering<'a>(
     current: impl Fn(&str) -> Option<&'a Elements>,
 ) {
     let nothing = Elements::new();
-    let held = current(&names::server_slots(family)).unwrap_or(&nothing);
-    let mut all = Steered::default();
-    let mut slots = 0;
+    let mut parts: BTreeMap<u32, (usize, Elements)> =
+        layout.parts().into_iter().map(|part| (part, (0, Elements::new()))).collect();
+    let (mut keepable, mut choosable) = (Elements::new(), Elements::new());
     for group in layout.groups().filter(|group| group.serves(family)) {
-        slots += group.tables().len() * layout.slots_each();
-        all.add(steer(layout, &group, standings, family, |slot| held.get(slot)));
+        let held = current(&names::server_slots(family, group.part())).unwrap_or(&nothing);
+        let steered = steer(layout, &group, standings, family, |slot| held.get(slot));
+        let (room, slots) = parts.entry(group.part()).or_default();
+        *room += group.tables().len() * layout.slots_each();
+        slots.extend(steered.slots);
+        keepable.extend(steered.keepable);
+        choosable.extend(steered.choosable);
+    }
+    for (part, (room, slots)) in parts {
+        let shape = map_of(&[FieldType::Slot], FieldType::Mark);
+        let name = names::server_slots(family, part);
+        table.set(name, Role::Steering, shape, &room_for(room), slots);
     }
     let servers = layout.groups().map(|group| group.servers(family).count()).sum();
-    for (name, shape, room, elements) in [
-        (
-            names::server_slots(family),
-            map_of(&[FieldType::Slot], FieldType::Mark),
-            slots,
-            all.slots,
-        ),
-        (names::keepable_servers(family), set_of(&[FieldType::Mark]), servers, all.keepable),
-        (names::choosable_servers(family), set_of(&[FieldType::Mark]), servers, all.choosable),
-    ] {
-        table.set(name, Role::Steering, shape, &room_for(room), elements);
+    for (name, elements) in
+        [(names::keepable_servers(family), keepable), (names::choosable_servers(family), choosable)]
+    {
+        let shape = set_of(&[FieldType::Mark]);
+        table.set(name, Role::Steering, shape, &room_for(servers), elements);
     }
 }
 
@@ -116,14 +118,6 @@ pub(in crate::plan) struct Steered {
     pub(in crate::plan) slots: Elements,
     pub(in crate::plan) keepable: Elements,
     pub(in crate::plan) choosable: Elements,
-}
-
-impl Steered {
-    fn add(&mut self, other: Steered) {
-        self.slots.extend(other.slots);
-        self.keepable.extend(other.keepable);
-        self.choosable.extend(other.choosable);
-    }
 }
 
 /// What steers a group in one family. `held` tells who owns a slot now; as few as possible move.

@@ -199,7 +199,7 @@ fn pick(layout: &Layout, group: &Numbered<'_>, family: Family, key: Option<&str>
         false => DealtBy::Turn,
     };
     let slot = slot_of(layout, group, dealt_by, key.unwrap_or(&saddr));
-    format!("meta mark set {slot} map @{}", names::server_slots(family))
+    format!("meta mark set {slot} map @{}", names::server_slots(family, group.part()))
 }
 
 /// The key of a server whose number stands in a mark.
@@ -219,7 +219,7 @@ fn add_group(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family:
     let number = layout.site.marks.server;
     if group.is_limited() {
         let spill = names::spill(family, group.id, name);
-        let admit = names::admit(family);
+        let admit = names::admit(family, group.part());
         rules
             .rule(format!("{} vmap @{admit}", key_of(layout, group, "meta mark")), &origin)
             .rule(format!("ct mark & {number} == 0 jump {spill}"), &origin);
@@ -238,11 +238,11 @@ fn add_target(rules: &mut Rules<'_>, layout: &Layout, group: &Numbered<'_>, fami
     let key = key_of(layout, group, "ct mark");
     let dnat = format!("dnat {} to {key}", word(family));
     if group.servers(family).any(|(server, _)| server.port.is_some()) {
-        let targets = names::targets(family);
+        let targets = names::targets(family, group.part());
         rules.rule(format!("meta l4proto {{ tcp, udp }} {dnat} map @{targets}"), &origin);
     }
     rules
-        .rule(format!("{dnat} map @{}", names::hosts(family)), &origin)
+        .rule(format!("{dnat} map @{}", names::hosts(family, group.part())), &origin)
         .rule(format!("goto {}", names::REFUSE), &origin);
 }
 

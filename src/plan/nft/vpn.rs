@@ -63,17 +63,15 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
             let origin = format!("services.{}", entrance.service.name);
             let chain = names::calls_back_by(family, &bound.map);
             let daddr = masked(&format!("{} daddr", word(family)), family, bound.mask);
-            let pairs = servers(layout, entrance);
-            let pairs = pairs.iter().map(|(mark, address)| format!("{mark:#x} . {address}"));
-            let pairs = pairs.collect::<Vec<_>>().join(", ");
-            rules.rule(
-                format!(
-                    "meta mark set {daddr} map @{} meta mark . {} saddr {{ {pairs} }} goto {chain}",
-                    bound.map,
-                    word(family)
-                ),
-                &origin,
-            );
+            rules
+                .rule("meta mark set 0", &origin)
+                .rule(format!("meta mark set {daddr} map @{}", bound.map), &origin);
+            // One by one: in a set of marks and addresses nft 1.0.6 turns the marks' bytes around.
+            for (mark, address) in servers(layout, entrance) {
+                let word = word(family);
+                let rule = format!("meta mark {mark:#x} {word} saddr {address} goto {chain}");
+                rules.rule(rule, &origin);
+            }
             targets.push((chain, uplink, origin));
         }
         rules.rule("meta mark set 0", "services");
