@@ -131,9 +131,12 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
     }
     let timeouts = Timeouts::read();
     let mut sessions = 0_u64;
-    Conntrack::open()?.walk(None, |session| {
+    // One socket reads while the other changes.
+    let (mut reader, mut writer) = (Conntrack::open()?, Conntrack::open()?);
+    let mut strays = Ok(());
+    reader.walk(None, |session| {
         sessions += 1;
-        renewals.see(&Live {
+        let stray = renewals.see(&Live {
             source: session.orig.src,
             destination: session.orig.dst,
             protocol: session.protocol,
@@ -141,6 +144,9 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
             mark: session.mark,
             idle: timeouts.idle(session),
         });
+        if let (true, Ok(())) = (stray, &strays) {
+            strays = writer.delete(session);
+        }
     })?;
     let mut renewed = 0;
     for map in renewals.maps_mut() {
@@ -149,7 +155,7 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
         renewed += due.len();
     }
     tracing::debug!(sessions, renewed, "bindings renewed under live sessions");
-    Ok(())
+    strays
 }
 
 fn learned(element: DumpedElement) -> Option<Learned> {
