@@ -13,6 +13,11 @@ HOMING := $(TARGET)/release/homing
 
 # program:package of Debian. homing itself calls only nft; the lab also ip; the tests all of them.
 PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential python3:python3
+# What the scenarios in netns-tests/programs.rs and ike.rs use as servers and clients. The last is
+# strongSwan's ESP in user space.
+PROGRAMS += nginx:nginx-light curl:curl dnsmasq:dnsmasq-base dig:bind9-dnsutils vsftpd:vsftpd \
+    charon-systemd:charon-systemd swanctl:strongswan-swanctl \
+    /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so:libcharon-extra-plugins
 
 # The unit tests of the kernel room make network namespaces. Without root that takes a user namespace.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --)
@@ -33,13 +38,16 @@ help:
 	@echo 'make deps    install the system packages that these need'
 	@echo 'make clean   remove what was built'
 
+# Packages that bring servers along start them, now and at each boot, unless they are told not to.
+POLICY := /usr/sbin/policy-rc.d
+
 deps:
 	$(call say,System packages)
 	@command -v $(CARGO) > /dev/null || { \
 	    echo 'There is no cargo. Install a Rust toolchain (1.89 or later), for example with rustup.'; exit 1; }
 	@missing=(); \
 	for pair in $(PROGRAMS); do \
-	    command -v "$${pair%%:*}" > /dev/null || missing+=("$${pair##*:}"); \
+	    command -v "$${pair%%:*}" > /dev/null || [ -e "$${pair%%:*}" ] || missing+=("$${pair##*:}"); \
 	done; \
 	if [ "$${#missing[@]}" = 0 ]; then echo 'All there.'; exit 0; fi; \
 	echo "Missing: $${missing[*]}"; \
@@ -48,8 +56,13 @@ deps:
 	if [ "$$(id -u)" != 0 ]; then \
 	    echo "Not root. Type this, then try again:  sudo apt-get install $${missing[*]}"; exit 1; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
+	if [ ! -e $(POLICY) ]; then \
+	    trap 'rm -f $(POLICY)' EXIT; printf '#!/bin/sh\nexit 101\n' > $(POLICY); chmod +x $(POLICY); fi; \
 	apt-get update -qq; \
-	apt-get install -y -qq --no-install-recommends "$${missing[@]}" < /dev/null
+	apt-get install -y -qq --no-install-recommends "$${missing[@]}" < /dev/null; \
+	for pair in nginx-light:nginx vsftpd:vsftpd charon-systemd:strongswan; do \
+	    case " $${missing[*]} " in *" $${pair%%:*} "*) \
+	        [ ! -d /run/systemd/system ] || systemctl disable --quiet "$${pair##*:}";; esac; done
 
 build: deps
 	$(call say,Build $(HOMING))

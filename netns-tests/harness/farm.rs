@@ -59,13 +59,20 @@ pub const QUICK: &str =
 impl Site {
     /// Starts so many servers in the DMZ.
     pub fn farm(&self, servers: usize) -> Farm {
+        let addresses = self.add_servers(servers);
+        let dmz = self.stage.layout().dmz();
+        let servers = Servers::start(&dmz, &addresses, &TCP, &UDP).expect("start the servers");
+        Farm { servers, addresses, family: self.family }
+    }
+
+    /// Gives the DMZ the addresses of so many servers.
+    pub fn add_servers(&self, servers: usize) -> Vec<IpAddr> {
         let dmz = self.stage.layout().dmz();
         let addresses: Vec<IpAddr> = (0..servers).map(|i| address(self.family, i)).collect();
         let (bits, more) = if self.family == Family::V4 { (24, "") } else { (64, "nodad") };
         let add = |a: &IpAddr| format!("address add {a}/{bits} dev eth0 {more}");
         dmz.ip(&addresses.iter().map(add).collect::<Vec<_>>()).expect("add addresses");
-        let servers = Servers::start(&dmz, &addresses, &TCP, &UDP).expect("start the servers");
-        Farm { servers, addresses, family: self.family }
+        addresses
     }
 
     /// The address of a service at an uplink.

@@ -1,7 +1,9 @@
 //! What every scenario needs.
 
 mod answers;
+pub mod callers;
 pub mod farm;
+pub mod program;
 mod site;
 mod snapshot;
 mod targets;
@@ -9,7 +11,7 @@ mod traffic;
 mod wait;
 
 pub use answers::Resolver;
-pub use site::{PATIENCE, PROBES, Site, homing, one_policy, profile, with_uplinks};
+pub use site::{Outcome, PATIENCE, PROBES, Site, homing, one_policy, profile, with_uplinks};
 pub use snapshot::Snapshot;
 pub use targets::{Certificate, GOOD_TEXT, HOST, HTTP_PORT, HTTPS_PORT, Mood, TCP_PORT, Targets};
 pub use wait::until;

@@ -196,9 +196,15 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
     }
     let timeouts = Timeouts::read();
     let mut sessions = 0_u64;
-    Conntrack::open()?.walk(None, |session| {
+    // One socket reads while the other changes.
+    let (mut reader, mut writer) = (Conntrack::open()?, Conntrack::open()?);
+    let mut strays = Ok(());
+    reader.walk(None, |session| {
         sessions += 1;
-        renewals.see(&live(session, &timeouts));
+        let stray = renewals.see(&live(session, &timeouts));
+        if let (true, Ok(())) = (stray, &strays) {
+            strays = writer.delete(session);
+        }
     })?;
     let mut renewed = 0;
     for map in renewals.maps_mut() {
@@ -207,7 +213,7 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
         renewed += due.len();
     }
     tracing::debug!(sessions, renewed, "bindings renewed under live sessions");
-    Ok(())
+    strays
 }
 
 /// Puts back what was there when it was last taken down, and what sessions show.

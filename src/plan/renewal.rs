@@ -157,8 +157,10 @@ impl<'a> Renewals<'a> {
         (member.0 != 0).then_some((map.name.as_str(), Learned { key, uplink: member, left }))
     }
 
-    /// A session passes by.
-    pub fn see(&mut self, live: &Live) {
+    /// A session passes by. Whether it has to begin anew, as its client is bound to another server:
+    /// ESP knows no sessions, so it would go for as long as it flows where a hash once said, before
+    /// the key exchange.
+    pub fn see(&mut self, live: &Live) -> bool {
         let policy = Mark(live.mark.0 & self.marks.policy.0);
         let uplink = Mark(live.mark.0 & self.marks.uplink.0);
         let server = Mark(live.mark.0 & self.marks.server.0);
@@ -166,21 +168,23 @@ impl<'a> Renewals<'a> {
             return self.see_served(live, server);
         }
         if policy.0 == 0 || uplink.0 == 0 {
-            return;
+            return false;
         }
         let family = Family::of(live.source);
-        let Some(map) = self.maps.get_mut(&(policy, family)) else { return };
-        map.see(live, uplink);
+        if let Some(map) = self.maps.get_mut(&(policy, family)) {
+            map.see(live, uplink);
+        }
+        false
     }
 
     /// The session of a service holds the binding of its client, at the address and port it went to.
-    fn see_served(&mut self, live: &Live, server: Mark) {
-        let Some(directory) = &self.directory else { return };
+    fn see_served(&mut self, live: &Live, server: Mark) -> bool {
+        let Some(directory) = &self.directory else { return false };
         let entrance = directory.find(live.destination, live.protocol, live.port);
         let bound = entrance.and_then(|entrance| entrance.bound.as_ref());
-        if let Some(map) = bound.and_then(|bound| self.served.get_mut(&bound.map)) {
-            map.see(live, server);
-        }
+        let map = bound.and_then(|bound| self.served.get_mut(&bound.map));
+        let led = map.and_then(|map| map.see(live, server));
+        live.protocol == ESP && led.is_some_and(|led| led != server)
     }
 }
 
@@ -198,12 +202,13 @@ impl By {
 
 impl LearnedMap {
     /// A session passes by that is with this member. One that kept another member than the binding
-    /// has now does not hold it.
-    fn see(&mut self, live: &Live, member: Mark) {
-        let Some(key) = self.by.key(live) else { return };
-        if let Some(bound) = self.bindings.get_mut(&key).filter(|bound| bound.uplink == member) {
+    /// has now does not hold it. Where the binding leads, if there is one.
+    fn see(&mut self, live: &Live, member: Mark) -> Option<Mark> {
+        let bound = self.bindings.get_mut(&self.by.key(live)?)?;
+        if bound.uplink == member {
             bound.idle = Some(bound.idle.map_or(live.idle, |idle| idle.min(live.idle)));
         }
+        Some(bound.uplink)
     }
 
     /// Takes in what the kernel holds.
