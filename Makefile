@@ -15,7 +15,7 @@ HOMING := $(TARGET)/release/homing
 PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential python3:python3
 # What the scenarios in netns-tests/programs.rs and ike.rs use as servers and clients. The last is
 # strongSwan's ESP in user space.
-PROGRAMS += nginx:nginx-light curl:curl dnsmasq:dnsmasq-base dig:bind9-dnsutils vsftpd:vsftpd \
+TEST_PROGRAMS := nginx:nginx-light curl:curl dnsmasq:dnsmasq-base dig:bind9-dnsutils vsftpd:vsftpd \
     charon-systemd:charon-systemd swanctl:strongswan-swanctl \
     /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so:libcharon-extra-plugins
 
@@ -24,7 +24,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --
 
 say = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help deps build demo test fmt clippy unit doc netns test-vm bench fuzz deny clean
+.PHONY: help deps deps-test build demo test fmt clippy unit doc netns test-vm bench fuzz deny clean
 .NOTPARALLEL:
 
 help:
@@ -35,13 +35,15 @@ help:
 	@echo 'make bench   what homing costs, against what was promised (about an hour)'
 	@echo 'make fuzz    mutated input for every decoder, SECONDS_EACH=300'
 	@echo 'make deny    licences, banned crates and sources of what homing is built from'
-	@echo 'make deps    install the system packages that these need'
+	@echo 'make deps    install the system packages that these need (deps-test: those of the tests, too)'
 	@echo 'make clean   remove what was built'
 
 # Packages that bring servers along start them, now and at each boot, unless they are told not to.
 POLICY := /usr/sbin/policy-rc.d
 
-deps:
+deps-test: PROGRAMS += $(TEST_PROGRAMS)
+
+deps deps-test:
 	$(call say,System packages)
 	@command -v $(CARGO) > /dev/null || { \
 	    echo 'There is no cargo. Install a Rust toolchain (1.89 or later), for example with rustup.'; exit 1; }
@@ -75,7 +77,7 @@ demo: build
 test: fmt clippy unit doc netns
 	$(call say,All is well)
 
-fmt: deps
+fmt: deps-test
 	$(call say,Format)
 	@$(CARGO) fmt --version > /dev/null 2>&1 || rustup component add rustfmt
 	$(CARGO) fmt --check
@@ -93,11 +95,11 @@ doc: deps
 	$(call say,Documentation)
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --locked
 
-netns: deps
+netns: deps-test
 	$(call say,Scenarios on the real kernel; in network namespaces of their own)
 	$(CARGO) test --locked --test netns
 
-test-vm: deps
+test-vm: deps-test
 	$(call say,A few scenarios on other kernels)
 	$(CARGO) build --locked --bins --tests
 	netns-tests/on-kernels.sh "$$($(CARGO) test --locked --test netns --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" \
