@@ -244,6 +244,12 @@ fn connections_are_limited_exactly(family: Family) {
     assert_eq!(site.server_of(&farm, &again), 0);
     assert!(site.outside().open(Protocol::Tcp, Some(site.client(1)), to).is_err());
     site.assert_stay(&mut served, "others come and go");
+    // A limit that comes later counts those that are there.
+    site.reload(&farm::profile(family, QUICK, &[PORT; 2], SHOP));
+    let _more = call(&site, Protocol::Tcp, "fiber", 6);
+    site.reload(&farm::profile(family, QUICK, &servers, SHOP));
+    let refused = || site.outside().open(Protocol::Tcp, Some(site.client(1)), to).is_err();
+    until(PATIENCE, refused, |refused| *refused).expect("who is there is counted");
 }
 
 fn a_backup_serves_only_while_nobody_else_does(family: Family) {

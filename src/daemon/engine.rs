@@ -527,8 +527,11 @@ impl Engine {
         }
         let moved = self.remember_addresses(&report);
         if in_force.is_some() {
-            let lost =
-                report.drift.iter().any(|one| one.contains("add map") && one.contains(" bind"));
+            let lost = report.drift.iter().any(|one| {
+                // Sets that packets write down who is where.
+                let learned = [" bind4-", " bind6-", " live4-", " live6-"];
+                learned.iter().any(|set| one.contains(set))
+            });
             if let Some(view) = report.view.clone().filter(|_| lost || !self.ready) {
                 actions.push(Action::Restore(report.layout.clone(), Box::new(view)));
             }

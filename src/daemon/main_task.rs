@@ -248,7 +248,10 @@ impl MainTask {
                 }
                 Action::Evacuate(order) => self.workers.evacuator.send(order),
                 Action::Mend(layout, mender) => self.workers.sweeper.mend(layout, mender),
-                Action::Restore(layout, view) => self.workers.sweeper.restore(layout, *view),
+                Action::Restore(layout, view) => {
+                    self.workers.usher.watch(Limits::new(&layout));
+                    self.workers.sweeper.restore(layout, *view);
+                }
                 Action::Ready => {
                     tracing::info!("ready");
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -325,6 +328,7 @@ impl MainTask {
 
     /// Answers those who wait for a reload.
     fn settle(&mut self, generation: u64, failure: Option<&String>) {
+        self.workers.usher.watch(Limits::new(&self.engine.layout));
         let (done, waiting) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition::<Vec<_>, _>(|(wished, _)| *wished <= generation);
@@ -439,7 +443,6 @@ impl MainTask {
                 let layout = Arc::new(Layout::new(site, &self.remembered));
                 self.remembered.learn(&layout.ids);
                 self.workers.reconciler.send(Order::Keep(layout.clone()));
-                self.workers.usher.watch(Limits::new(&layout));
                 self.handle(Event::Wished(layout));
                 self.lookup = clock::now();
                 let generation = self.engine.generation;

@@ -67,6 +67,7 @@ fn entry(session: &Session) -> Entry {
         port: session.orig.dport,
         answered_at: session.reply.dst,
         answered_by: session.reply.src,
+        answered: session.has(Session::REPLY_SEEN),
         mark: session.mark,
     }
 }

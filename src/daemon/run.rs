@@ -20,7 +20,7 @@ use super::usher::Usher;
 use crate::clock;
 use crate::kernel::{self, Hush, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::kstate::{Missing, Rule, Step};
-use crate::plan::{Layout, Limits, Remembered, View};
+use crate::plan::{Layout, Remembered, View};
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -105,7 +105,6 @@ pub async fn run<Open>(
     let reader = Reader::start(Linux::open(ranges)?);
     let usher =
         Usher::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
-    usher.watch(Limits::new(&layout));
     let workers = Workers {
         usher,
         reconciler,

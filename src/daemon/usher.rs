@@ -1,14 +1,17 @@
 //! The thread that frees a place at a server with `max-connections` as soon as a connection is over.
 //!
-//! Without it the kernel does so within a second.
+//! Without it the kernel does so within a second. Connections that the packet path did not count, as
+//! they began before there was a limit or somebody took the rules away, are counted by this thread
+//! alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
-use crate::kernel::{Closings, Hush, KernelError, Linux, Ranges};
-use crate::kstate::Bytes;
+use super::reader::is_live;
+use crate::kernel::{Closings, Conntrack, DumpedElement, Hush, KernelError, Linux, Ranges};
+use crate::kstate::{Bytes, ElementData};
 use crate::plan::Limits;
 
 /// How long a change of the limits may wait.
@@ -69,6 +72,7 @@ impl Worker {
         let mut closings = Closings::open()
             .map_err(|source| KernelError::Open { protocol: "conntrack notices", source })?;
         self.failing = false;
+        recount(&mut kernel, limits)?;
         loop {
             match inbox.try_recv() {
                 Ok(next) => return Ok(Some(next)),
@@ -95,4 +99,43 @@ impl Worker {
             }
         }
     }
+}
+
+/// Counts the connections that there are, and no others. What is counted is read first: who comes
+/// meanwhile is not taken for one that is over.
+fn recount(kernel: &mut Linux, limits: &Limits) -> Result<(), KernelError> {
+    let mut live: BTreeMap<String, (BTreeSet<Bytes>, BTreeSet<Bytes>)> = BTreeMap::new();
+    for set in limits.sets() {
+        let counted = kernel.dump_elements(set)?.into_iter().map(|one| one.key).collect();
+        live.insert(set.to_owned(), (counted, BTreeSet::new()));
+    }
+    Conntrack::open()?.walk(None, |session| {
+        let (orig, reply) = (&session.orig, &session.reply);
+        let (client, asked) = ((orig.src, orig.sport), (orig.dst, orig.dport));
+        let place = limits.place(client, asked, reply.src, session.mark);
+        if let Some((set, key)) = place.filter(|_| is_live(session))
+            && let Some((_, there)) = live.get_mut(set)
+        {
+            there.insert(key);
+        }
+    })?;
+    for (set, (counted, there)) in live {
+        let over: Vec<Bytes> = counted.difference(&there).cloned().collect();
+        kernel.delete_elements(&set, &over)?;
+        let missing: Vec<Bytes> = there.difference(&counted).cloned().collect();
+        for key in missing {
+            let element = DumpedElement {
+                key,
+                data: ElementData::Nothing,
+                timeout_ms: None,
+                expires_ms: None,
+                packets: None,
+            };
+            if kernel.learn_elements(&set, &[element]).is_err() {
+                // There is no more room: nobody new comes in, which is as it should be.
+                break;
+            }
+        }
+    }
+    Ok(())
 }

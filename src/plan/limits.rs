@@ -43,6 +43,11 @@ impl Limits {
         self.sets.is_empty()
     }
 
+    /// The sets.
+    pub fn sets(&self) -> impl Iterator<Item = &str> {
+        self.sets.values().map(String::as_str)
+    }
+
     /// Where a connection stands: the client, what it asked for, who answers, and the mark tell.
     pub fn place(
         &self,

@@ -19,6 +19,9 @@ use super::view::{Layout, View};
 use crate::kstate::{Facts, Route, RouteKind};
 use crate::model::{Family, IfName, Mark, MarkLayout, Name, NatMode, Uplink};
 
+/// `IPPROTO_UDP`
+const UDP: u8 = 17;
+
 /// A session, as far as its addresses tell where it belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
@@ -34,6 +37,8 @@ pub struct Entry {
     pub answered_at: IpAddr,
     /// Who replies: the destination after translation.
     pub answered_by: IpAddr,
+    /// Somebody did reply.
+    pub answered: bool,
     /// All bits of its mark.
     pub mark: Mark,
 }
@@ -124,7 +129,10 @@ impl Mender {
     /// Whether a session is for a service, but no server has it.
     fn is_unserved(&self, entry: &Entry) -> bool {
         let keyed = &self.services[usize::from(entry.destination.is_ipv6())];
-        entry.mark.0 & self.marks.server.0 == 0
+        // Whom the router itself has answered by TCP is let alone: an administrator, perhaps.
+        let open = entry.answered && entry.protocol != UDP;
+        !open
+            && entry.mark.0 & self.marks.server.0 == 0
             && entry.answered_by == entry.destination
             && keyed.find(entry.destination, entry.protocol, entry.port).is_some()
     }

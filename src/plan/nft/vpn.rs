@@ -79,7 +79,8 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
             table
                 .chain(chain)
                 .rule(format!("meta mark vmap @{}", names::SERVING), &origin)
-                .rule(format!("goto {}", names::pin(id, &name)), &origin);
+                .rule(format!("jump {}", names::pin(id, &name)), &origin)
+                .rule("accept", &origin);
         }
     }
 }
