@@ -50,11 +50,18 @@ fn add_part(table: &mut Builder, layout: &Layout, family: Family, part: u32) {
     }
     let mark = [FieldType::Mark];
     let data = SetData::Value(vec![address, FieldType::Port]);
+    if hosts.is_empty() {
+        return;
+    }
+    let limited = !admit.is_empty();
     for (name, shape, counts, elements) in [
         (names::hosts(family, part), map_of(&mark, address), " counter;", hosts),
         (names::targets(family, part), SetShape { key: mark.to_vec(), data }, " counter;", targets),
         (names::admit(family, part), verdicts_of(&mark), "", admit),
-    ] {
+    ]
+    .into_iter()
+    .take(if limited { 3 } else { 2 })
+    {
         let attributes = format!("{}{counts}", room_for(elements.len()));
         table.set(name, Role::Fixed, shape, &attributes, elements);
     }
@@ -86,8 +93,7 @@ pub(super) fn add_steering<'a>(
     current: impl Fn(&str) -> Option<&'a Elements>,
 ) {
     let nothing = Elements::new();
-    let mut parts: BTreeMap<u32, (usize, Elements)> =
-        layout.parts().into_iter().map(|part| (part, (0, Elements::new()))).collect();
+    let mut parts: BTreeMap<u32, (usize, Elements)> = BTreeMap::new();
     let (mut keepable, mut choosable) = (Elements::new(), Elements::new());
     for group in layout.groups().filter(|group| group.serves(family)) {
         let held = current(&names::server_slots(family, group.part())).unwrap_or(&nothing);

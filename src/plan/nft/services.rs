@@ -238,12 +238,25 @@ fn add_target(rules: &mut Rules<'_>, layout: &Layout, group: &Numbered<'_>, fami
     let key = key_of(layout, group, "ct mark");
     let dnat = format!("dnat {} to {key}", word(family));
     if group.servers(family).any(|(server, _)| server.port.is_some()) {
-        let targets = names::targets(family, group.part());
-        rules.rule(format!("meta l4proto {{ tcp, udp }} {dnat} map @{targets}"), &origin);
+        // A rule each: a set without a name in every group would cost the kernel their number squared.
+        for transport in transports(layout, group) {
+            let targets = names::targets(family, group.part());
+            rules.rule(format!("meta l4proto {transport} {dnat} map @{targets}"), &origin);
+        }
     }
     rules
         .rule(format!("{dnat} map @{}", names::hosts(family, group.part())), &origin)
         .rule(format!("goto {}", names::REFUSE), &origin);
+}
+
+/// The protocols with ports by which the group is reached.
+fn transports(layout: &Layout, group: &Numbered<'_>) -> Vec<&'static str> {
+    let services = || layout.site.services.iter().filter(|one| one.group == group.group.name);
+    let takes = |protocol: Protocol| {
+        services().any(|one| one.protocols.is_empty() || one.protocols.contains(&protocol))
+    };
+    let both = [(Protocol::TCP, "tcp"), (Protocol::UDP, "udp")];
+    both.into_iter().filter(|(protocol, _)| takes(*protocol)).map(|(_, word)| word).collect()
 }
 
 /// The key of a connection that is counted: four parts, or for IPv6 two hashes of them.
