@@ -464,7 +464,10 @@ fn way(group: &Group, server: &Server, services: &[&Service]) -> Way {
         CheckKind::Http { tls: true, .. } | CheckKind::Tls { .. } => Some(443),
         CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => None,
     };
-    Way { server: server.address, kind, port: port.or(well_known).unwrap_or(0) }
+    let port = kind.port().or(port).or(well_known).unwrap_or(0);
+    // A port that nobody names cannot be asked.
+    let kind = if port == 0 { CheckKind::Icmp } else { kind };
+    Way { server: server.address, kind, port }
 }
 
 /// Whether an answer says nothing of what the server is there for.

@@ -389,7 +389,7 @@ impl Engine {
             self.live.set(&self.standings);
             self.retell = true;
             self.steer(now, actions);
-            if !Arc::ptr_eq(&self.standings.groups, &before.groups) {
+            if !self.standings.remembers_like(&before) {
                 self.keep(now, actions);
             }
             if !self.standings.steers_like(&before) {

@@ -148,6 +148,27 @@ impl Standings {
         self.admin == other.admin && health(self) == health(other)
     }
 
+    /// Whether the same is to be remembered of servers: how well they answer, and what people want.
+    pub fn remembers_like(&self, other: &Standings) -> bool {
+        let same = |one: &GroupStanding, other: &GroupStanding| {
+            one.len() == other.len()
+                && one.iter().all(|(name, standing)| {
+                    let with = |other: &ServerStanding| {
+                        (other.health, other.admin) == (standing.health, standing.admin)
+                    };
+                    other.get(name).is_some_and(with)
+                })
+        };
+        Arc::ptr_eq(&self.groups, &other.groups)
+            || self.groups.len() == other.groups.len()
+                && self.groups.iter().all(|(name, group)| {
+                    let with = |other: &Arc<GroupStanding>| {
+                        Arc::ptr_eq(group, other) || same(group, other)
+                    };
+                    other.groups.get(name).is_some_and(with)
+                })
+    }
+
     /// How a server answers.
     pub fn server(&self, group: &Name, server: &Name) -> ServerStanding {
         let known = self.groups.get(group).and_then(|servers| servers.get(server));
