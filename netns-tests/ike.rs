@@ -22,7 +22,8 @@ const CLIENTS: usize = 4;
 const PLUGINS: &str = "random nonce gmp pem pkcs1 x509 pubkey kdf hmac sha2 sha1 aes \
                        kernel-libipsec kernel-netlink socket-default vici";
 /// What the plugins can do; how strong it is does not matter here.
-const PROPOSALS: &str = "proposals = aes128-sha256-modp2048\n";
+// A client that changes its address (MOBIKE) is another client to whoever sees addresses alone.
+const PROPOSALS: &str = "proposals = aes128-sha256-modp2048\n    mobike = no\n";
 const ESP_PROPOSALS: &str = "esp_proposals = aes128-sha256\n";
 
 /// One strongSwan.
