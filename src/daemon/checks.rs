@@ -112,8 +112,15 @@ impl Checks {
         self.due.retain(|(_, id)| self.inquiries.contains_key(id));
         let mut groups: BTreeMap<Name, GroupStanding> = BTreeMap::new();
         for seat in self.seats.keys() {
+            let mut standing = self.standing(seat, None);
+            if let Some(was) = before.get(&seat.0).and_then(|known| known.get(&seat.1)) {
+                standing.slots = was.slots;
+                if self.ramps.contains_key(seat) {
+                    standing.ramp = was.ramp;
+                }
+            }
             let servers = groups.entry(seat.0.clone()).or_default();
-            servers.insert(seat.1.clone(), self.standing(seat, None));
+            servers.insert(seat.1.clone(), standing);
         }
         let kept = |(name, standing): (Name, GroupStanding)| match before.get(&name) {
             Some(was) if **was == standing => (name, was.clone()),

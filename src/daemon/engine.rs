@@ -540,6 +540,9 @@ impl Engine {
             self.in_force = in_force;
             self.unsteered = false;
             self.regard = true;
+            if report.generation == self.generation {
+                self.server_moves.in_force();
+            }
             self.steer(now, actions);
             if !self.ready {
                 self.ready = true;

@@ -197,7 +197,7 @@ fn leave_servers(
     for pass in 0..PASSES {
         let before: u64 = done.values().map(Evacuated::all).sum();
         let mut outcome = Ok(());
-        Conntrack::open()?.walk(None, |session| {
+        let walked = Conntrack::open()?.walk(None, |session| {
             let mark = Mark(session.mark.0 & leaving.marks.server.0);
             if mark.0 == 0 || is_dismissed(session.mark, leaving.marks) {
                 return;
@@ -211,11 +211,13 @@ fn leave_servers(
                 }
                 Err(error) => outcome = Err(error),
             }
-        })?;
-        outcome?;
-        if pass == 0 {
-            // Clients wait for their sessions; bindings to the dead are passed by already.
-            forget_bindings(access, leaving)?;
+        });
+        // Clients wait for their sessions; bindings to the dead are passed by already.
+        let forgotten = if pass == 0 { forget_bindings(access, leaving) } else { Ok(()) };
+        if let Err(error) = walked.and(outcome).and(forgotten) {
+            tracing::warn!("some sessions of dead servers may not have left: {error}");
+            thread::sleep(PAUSE);
+            continue;
         }
         if done.values().map(Evacuated::all).sum::<u64>() == before {
             break;

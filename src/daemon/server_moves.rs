@@ -29,6 +29,8 @@ pub(super) struct ServerMoves {
     gone: BTreeSet<Seat>,
     seen: BTreeMap<Name, Arc<GroupStanding>>,
     removed: ServerEvacuation,
+    /// The site that has them no more is in force.
+    ready: bool,
 }
 
 impl ServerMoves {
@@ -52,12 +54,20 @@ impl ServerMoves {
             }
         }
         self.removed.extend(removed);
+        self.ready = false;
         self.seen.clear();
+    }
+
+    /// The site that was wished for last is in force.
+    pub(super) fn in_force(&mut self) {
+        self.ready = true;
     }
 
     /// The site looks like this now.
     pub(super) fn follow(&mut self, layout: &Layout, view: &View) -> Option<Move> {
-        let mut leaving = std::mem::take(&mut self.removed);
+        let removed =
+            if self.ready { std::mem::take(&mut self.removed) } else { Default::default() };
+        let mut leaving: ServerEvacuation = removed;
         for (name, standing) in view.standings.groups.iter() {
             if self.seen.get(name).is_some_and(|seen| Arc::ptr_eq(seen, standing)) {
                 continue;

@@ -135,12 +135,28 @@ fn number_servers(
     let mut numbers: BTreeMap<_, BTreeMap<Name, ServerId>> =
         site.groups.iter().map(number).collect();
     // An address and a number name one server of the site, also where groups share an address.
+    let known = |group: &Name, server: &Name, id: ServerId| {
+        let of = remembered.servers.get(group.as_str());
+        of.and_then(|of| of.get(server.as_str())) == Some(&id.0)
+    };
+    // Who has a number keeps it, whatever the order of names.
     let mut taken: BTreeSet<(std::net::IpAddr, u8)> = BTreeSet::new();
+    let mut kept: BTreeSet<(&Name, &Name)> = BTreeSet::new();
+    for (name, group) in &site.groups {
+        for server in &group.servers {
+            let id = numbers.get(name).and_then(|ids| ids.get(&server.name)).copied();
+            if let Some(id) = id.filter(|id| known(name, &server.name, *id))
+                && taken.insert((server.address, id.0))
+            {
+                kept.insert((name, &server.name));
+            }
+        }
+    }
     for (name, group) in &site.groups {
         let Some(ids) = numbers.get_mut(name) else { continue };
         for server in &group.servers {
             let Some(id) = ids.get(&server.name).copied() else { continue };
-            if taken.insert((server.address, id.0)) {
+            if kept.contains(&(name, &server.name)) || taken.insert((server.address, id.0)) {
                 continue;
             }
             let used: BTreeSet<u8> = ids.values().map(|id| id.0).collect();
