@@ -307,7 +307,7 @@ impl Engine {
             }
             Event::OrderedServer(seat, admin) => self.checks.order(&seat, admin),
             Event::Loads(loads) => {
-                self.loads.hear(loads, now);
+                self.loads.hear(loads);
                 self.loads.deal(&self.layout, &mut self.checks, now);
             }
         }

@@ -34,7 +34,7 @@ impl LoadDealing {
     }
 
     /// Servers have so many live connections by now.
-    pub(super) fn hear(&mut self, loads: Loads, _now: Instant) {
+    pub(super) fn hear(&mut self, loads: Loads) {
         self.loads = loads;
     }
 

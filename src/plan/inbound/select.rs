@@ -17,10 +17,10 @@ pub enum Dealt {
     Hash,
 }
 
-/// A server, as far as it may take new sessions.
+/// Who of a group takes new sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerChoice {
-    /// Number → weight; nobody when it is empty.
+    /// Server number → weight; nobody when it is empty.
     pub selection: Selection,
     /// Only backups serve.
     pub by_backup: bool,
