@@ -436,8 +436,7 @@ fn add_binding(
     let (client, map) = (client(family, bound.mask), &bound.map);
     let serve = names::serve(family, group.id, &group.group.name);
     let find = format!("meta mark set {client} map @{map}");
-    let renew =
-        format!("update @{map} {{ {client} timeout {}ms : meta mark }}", bound.timeout.as_millis());
+    let renew = renewal(bound, &client);
     let pick = pick(layout, group, family, None);
     rules
         .rule(format!("{find} {} {renew} goto {serve}", kept(layout, group, family)), &origin)
@@ -445,6 +444,12 @@ fn add_binding(
         .rule(format!("{pick} {renew} {find} goto {serve}"), &origin)
         .rule(format!("{pick} goto {serve}"), &origin)
         .rule(format!("goto {}", names::REFUSE), &origin);
+}
+
+/// Learns a binding, or gives it its whole time again.
+fn renewal(bound: &Bound, client: &str) -> String {
+    let (map, time) = (&bound.map, bound.timeout.as_millis());
+    format!("update @{map} {{ {client} timeout {time}ms : meta mark }}")
 }
 
 /// ESP goes where the key exchange went; without one, where a hash says, and learns nothing.
@@ -459,8 +464,7 @@ fn add_esp(
     let origin = format!("services.{}.persistence", entrance.service.name);
     let (client, map) = (client(family, bound.mask), &bound.map);
     let serve = names::serve(family, group.id, &group.group.name);
-    let renew =
-        format!("update @{map} {{ {client} timeout {}ms : meta mark }}", bound.timeout.as_millis());
+    let renew = renewal(bound, &client);
     let kept = kept(layout, group, family);
     let key = format!("{client} . {} daddr", word(family));
     rules
