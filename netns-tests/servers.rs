@@ -1,12 +1,14 @@
 //! Groups of servers: how they are checked and chosen, and how a site with many of them, or one that
 //! changes under load, does.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use homing::lab::{Protocol, Session};
 use homing::model::Family;
 
+use crate::harness::callers::{Scene, caller};
 use crate::harness::farm::{self, Farm, QUICK};
 use crate::harness::{PATIENCE, Site, both, until};
 
@@ -20,6 +22,7 @@ both!(
     sessions_and_bindings_are_listed_as_they_are,
     a_vpn_server_calls_back_by_its_client_s_uplink,
     removing_a_server_moves_nobody_else,
+    a_server_that_was_left_and_goes_on_sending_keeps_no_client,
 );
 
 const PORT: &str = "port: 8080";
@@ -248,5 +251,35 @@ fn removing_a_server_moves_nobody_else(family: Family) {
             (0..4).map(place).collect::<Vec<_>>(),
             "{persistence}: back as they were"
         );
+    }
+}
+
+fn a_server_that_was_left_and_goes_on_sending_keeps_no_client(family: Family) {
+    let services = "  feed: { virtual: [fiber], protocol: udp, ports: [7000], group: web }\n";
+    let scene = Scene::start(family, services);
+    let site = &scene.site;
+    let ports = 6000..6012;
+    let before: Vec<usize> = ports.clone().map(|port| scene.send(0, port, "fiber", 7000)).collect();
+    let (name, server) = (farm::name(before[0]), scene.farm.addresses[before[0]]);
+    let sends = |client: usize, port: u16| {
+        let to = SocketAddr::new(caller(family, client), port);
+        site.dmz().send(SocketAddr::new(server, 7000), to).expect("send");
+        let begun =
+            || site.command("conntrack", &["-L", "-f", scene.word(), "-d", &to.ip().to_string()]);
+        let of_port = format!("sport=7000 dport={port} ");
+        until(PATIENCE, begun, |listed| listed.stdout.contains(&of_port))
+            .expect("a session begins");
+    };
+    // It has begun sessions of its own, too.
+    ports.clone().for_each(|port| sends(1, port));
+    assert_eq!(site.homing(&["server", &format!("web/{name}"), "disable"]).code, Some(0));
+    let left = || site.command("conntrack", &["-L", "-f", scene.word(), "-p", "udp"]).stdout;
+    until(PATIENCE, left, |all| !all.contains(&server.to_string())).expect("its sessions leave");
+    ports.clone().for_each(|port| sends(0, port));
+    for port in ports {
+        for client in [0, 1] {
+            let now = scene.send(client, port, "fiber", 7000);
+            assert_ne!(scene.farm.addresses[now], server, "client {client}, port {port}");
+        }
     }
 }

@@ -246,10 +246,19 @@ fn connections_are_limited_exactly(family: Family) {
     site.assert_stay(&mut served, "others come and go");
     // A limit that comes later counts those that are there.
     site.reload(&farm::profile(family, QUICK, &[PORT; 2], SHOP));
-    let _more = call(&site, Protocol::Tcp, "fiber", 6);
+    let mut more = call(&site, Protocol::Tcp, "fiber", 6);
     site.reload(&farm::profile(family, QUICK, &servers, SHOP));
     let refused = || site.outside().open(Protocol::Tcp, Some(site.client(1)), to).is_err();
     until(PATIENCE, refused, |refused| *refused).expect("who is there is counted");
+    // There are still more than places.
+    more.truncate(3);
+    for attempt in 0..20 {
+        assert!(refused(), "attempt {attempt}");
+    }
+    // Now there are as many as places, less one.
+    (more, served) = (Vec::new(), served.split_off(1));
+    assert!(more.is_empty() && served.len() == 11);
+    until(PATIENCE, refused, |refused| !*refused).expect("a place is free");
 }
 
 fn a_backup_serves_only_while_nobody_else_does(family: Family) {

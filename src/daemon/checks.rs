@@ -90,8 +90,7 @@ impl Checks {
             inquiry.users.clear();
         }
         for group in layout.site.groups.values() {
-            let services: Vec<&Service> =
-                layout.site.services.iter().filter(|one| one.group == group.name).collect();
+            let services: Vec<&Service> = layout.uses.services(&layout.site, &group.name).collect();
             for server in &group.servers {
                 let seat = (group.name.clone(), server.name.clone());
                 let way = way(group, server, &services);

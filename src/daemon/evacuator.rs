@@ -194,11 +194,18 @@ fn leave_servers(
     let mut dismisser = Dismisser::open(leaving.marks)?.reaching(&leaving.devices);
     let mut done: BTreeMap<Seat, Evacuated> = BTreeMap::new();
     let started = clock::now();
-    for pass in 0..PASSES {
+    let mut bound = true;
+    for _ in 0..PASSES {
         let before: u64 = done.values().map(Evacuated::all).sum();
         let mut outcome = Ok(());
         let walked = Conntrack::open()?.walk(None, |session| {
             let mark = Mark(session.mark.0 & leaving.marks.server.0);
+            if leaving.claims(session) {
+                if let Err(error) = dismisser.end(session) {
+                    outcome = Err(error);
+                }
+                return;
+            }
             if mark.0 == 0 || is_dismissed(session.mark, leaving.marks) {
                 return;
             }
@@ -213,7 +220,8 @@ fn leave_servers(
             }
         });
         // Clients wait for their sessions; bindings to the dead are passed by already.
-        let forgotten = if pass == 0 { forget_bindings(access, leaving) } else { Ok(()) };
+        let forgotten = if bound { forget_bindings(access, leaving) } else { Ok(()) };
+        bound = forgotten.is_err();
         if let Err(error) = walked.and(outcome).and(forgotten) {
             tracing::warn!("some sessions of dead servers may not have left: {error}");
             thread::sleep(PAUSE);
@@ -228,17 +236,20 @@ fn leave_servers(
 
 fn forget_bindings(access: Access<'_>, leaving: &ServerEvacuation) -> Result<(), KernelError> {
     let mut kernel = open(access)?;
+    let mut outcome = Ok(());
     for (map, mark) in &leaving.bindings {
         // A map that is not there has nothing in it.
         let elements = kernel.dump_elements(map).unwrap_or_default().into_iter();
         let mark = mark.0.to_ne_bytes();
         let bound = |data: &ElementData| matches!(data, ElementData::Value(v) if v[..] == mark);
         let stale: Vec<Bytes> = elements.filter(|e| bound(&e.data)).map(|e| e.key).collect();
-        if !stale.is_empty() {
-            kernel.delete_elements(map, &stale)?;
+        if !stale.is_empty()
+            && let Err(error) = kernel.delete_elements(map, &stale)
+        {
+            outcome = Err(error);
         }
     }
-    Ok(())
+    outcome
 }
 
 fn take_back(uplink: &Return) -> Result<(), KernelError> {

@@ -7,9 +7,13 @@ use std::sync::Arc;
 use super::checks::Seat;
 use super::evacuator::Move;
 use crate::health::Health;
-use crate::model::{Family, IfName, Mark, MarkLayout, Name, Server};
-use crate::plan::inbound::{Numbered, entrances};
+use crate::kernel::{Session, Tuple};
+use crate::model::{Family, IfName, Mark, MarkLayout, Name, PortRange, Server};
+use crate::plan::inbound::{Numbered, entrances, takes_datagrams};
 use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, View};
+
+/// The IANA number of UDP.
+const UDP: u8 = 17;
 
 /// Sessions of these servers leave.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +22,8 @@ pub(super) struct ServerEvacuation {
     pub(super) servers: BTreeMap<(IpAddr, Mark), Seat>,
     /// Where bindings to them are, and which value those have.
     pub(super) bindings: BTreeSet<(String, Mark)>,
+    /// By address: the ports from which it answers datagrams.
+    pub(super) datagrams: BTreeMap<IpAddr, Vec<PortRange>>,
     pub(super) marks: MarkLayout,
     /// By which device a session's client is reached, by the uplink's mark.
     pub(super) devices: BTreeMap<Mark, IfName>,
@@ -108,9 +114,22 @@ impl ServerEvacuation {
         }
     }
 
+    /// Whether a server that leaves began this session as if it were one of its service: the next
+    /// packets of a client would be taken for replies to it.
+    pub(super) fn claims(&self, session: &Session) -> bool {
+        let Tuple { src, sport, .. } = session.orig;
+        let own = |range: &PortRange| (range.first..=range.last).contains(&sport);
+        session.protocol == UDP
+            && session.mark.0 & self.marks.server.0 == 0
+            && self.datagrams.get(&src).is_some_and(|ports| ports.iter().any(own))
+    }
+
     fn extend(&mut self, other: ServerEvacuation) {
         self.servers.extend(other.servers);
         self.bindings.extend(other.bindings);
+        for (address, ports) in other.datagrams {
+            self.datagrams.entry(address).or_default().extend(ports);
+        }
         (self.marks, self.devices) = (other.marks, other.devices);
     }
 
@@ -124,6 +143,14 @@ impl ServerEvacuation {
     ) {
         let seat = (group.group.name.clone(), server.name.clone());
         self.servers.insert((server.address, mark), seat);
+        for service in group.services().filter(|service| takes_datagrams(service)) {
+            let own = server.port.map(|port| PortRange { first: port, last: port });
+            let ports = self.datagrams.entry(server.address).or_default();
+            match own {
+                Some(own) => ports.push(own),
+                None => ports.extend(&service.ports),
+            }
+        }
         let of_group =
             |bound: &&crate::plan::inbound::Entrance<'_>| bound.service.group == group.group.name;
         let entrances = entrances(layout, family);

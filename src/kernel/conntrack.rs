@@ -71,6 +71,19 @@ impl Conntrack {
         self.channel.walk(message, show).map_err(failed("read the sessions"))
     }
 
+    /// The session that has these addresses and ports now: this one, or a newer one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn get(&mut self, session: &Session) -> Result<Option<Session>, KernelError> {
+        let mut message = message(GET, decode::family_number(session.family));
+        decode::write_identity(&mut message, session);
+        match self.channel.get(message, |received| decode::session(received.body)) {
+            Err(error) if error.is(&[Errno::ENOENT]) => Ok(None),
+            other => other.map_err(failed("look for a session")),
+        }
+    }
+
     /// How many sessions there are for each value of the mark under a mask.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use nix::errno::Errno;
+
 use super::rtnl::RouteError;
 use super::socket::NetlinkError;
 use crate::kstate::{OwnAddress, Route, Rule, SysctlKey};
@@ -169,4 +171,11 @@ pub enum KernelError {
     /// The fake was told to fail here.
     #[error("told to fail at step {0}")]
     Fake(usize),
+}
+
+impl KernelError {
+    /// Whether a set has no room for more elements.
+    pub fn is_full(&self) -> bool {
+        matches!(self, KernelError::ChangeElements { source, .. } if source.is(&[Errno::ENFILE]))
+    }
 }

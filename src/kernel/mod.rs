@@ -232,6 +232,20 @@ impl Linux {
         self.rtnl.lookup(query)
     }
 
+    /// Puts an element of one set of ours in the place of another, so that nobody else gets that
+    /// place. If the old one is gone already, there may be no room for the new one.
+    ///
+    /// # Errors
+    /// When there is no such set, or no room.
+    pub fn replace_element(
+        &mut self,
+        set: &str,
+        old: &Bytes,
+        new: &Bytes,
+    ) -> Result<(), KernelError> {
+        nft_write::replace_element(&mut self.netfilter, set, old, new)
+    }
+
     /// Deletes elements of one set of ours, in one transaction; missing ones are fine.
     ///
     /// # Errors

@@ -91,6 +91,20 @@ pub(super) fn delete_elements(
     apply_elements(writer, &[change])
 }
 
+/// Puts an element of one set in the place of another, so that nobody else gets that place.
+pub(super) fn replace_element(
+    writer: &mut Writer,
+    set: &str,
+    old: &Bytes,
+    new: &Bytes,
+) -> Result<(), KernelError> {
+    let change = |add, key| {
+        let elements = vec![(Bytes::as_slice(key), &ElementData::Nothing)];
+        Change { set, add, elements }
+    };
+    apply_elements(writer, &[change(false, old), change(true, new)])
+}
+
 /// Gives elements of one set new times. One that is gone meanwhile stays gone.
 ///
 /// Each is deleted and added within one transaction, because kernels before 6.12 cannot change an

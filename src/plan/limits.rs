@@ -18,6 +18,9 @@ pub struct Limits {
     sets: HashMap<(IpAddr, Mark), String>,
 }
 
+/// The IANA numbers of the protocols whose connections are counted: TCP and UDP.
+const COUNTED: [u8; 2] = [6, 17];
+
 /// One end of a connection.
 type End = (IpAddr, u16);
 
@@ -48,31 +51,62 @@ impl Limits {
         self.sets.values().map(String::as_str)
     }
 
-    /// Where a connection stands: the client, what it asked for, who answers, and the mark tell.
+    /// Where a connection stands: its protocol, the client, what it asked for, who answers, and the
+    /// mark tell. What has no ports is not counted.
     pub fn place(
         &self,
+        protocol: u8,
         client: End,
         asked: End,
         server: IpAddr,
         mark: Mark,
     ) -> Option<(&str, Bytes)> {
         let set = self.sets.get(&(server, Mark(mark.0 & MarkMask(self.mask).0)))?;
-        Some((set, key(client, asked)))
+        COUNTED.contains(&protocol).then(|| (set.as_str(), key(protocol, client, asked)))
     }
 }
 
 /// The key of a connection as the kernel has it.
-fn key(client: End, asked: End) -> Bytes {
+fn key(protocol: u8, client: End, asked: End) -> Bytes {
     let port = |port: u16| Bytes::from_slice(&port.to_be_bytes());
     let address = |address: IpAddr| match address {
         IpAddr::V4(address) => Bytes::from_slice(&address.octets()),
         IpAddr::V6(address) => Bytes::from_slice(&address.octets()),
     };
-    let parts = [address(client.0), port(client.1), address(asked.0), port(asked.1)];
+    let protocol = Bytes::from_slice(&[protocol]);
+    let parts = [protocol, address(client.0), port(client.1), address(asked.0), port(asked.1)];
     let whole = concatenate(&parts);
     if client.0.is_ipv4() {
         return whole;
     }
     let hash = |seed| Bytes::from_slice(&jhash(&whole, u32::MAX, seed).to_ne_bytes());
     concatenate(&COUNTED_SEEDS.map(hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COUNTED, key};
+    use crate::kstate::SetShape;
+    use crate::model::Family;
+    use crate::plan::nft::counted_shape;
+
+    fn width(shape: &SetShape) -> usize {
+        shape.key.iter().map(|part| part.width().next_multiple_of(4)).sum()
+    }
+
+    #[test]
+    fn a_key_has_the_shape_of_its_set_and_tells_protocols_apart() {
+        for (family, client, asked) in [
+            (Family::V4, "203.0.113.7:4000", "198.51.100.2:443"),
+            (Family::V6, "[2001:db8::7]:4000", "[2001:db8:1::2]:443"),
+        ] {
+            let end = |text: &str| -> (std::net::IpAddr, u16) {
+                let at: std::net::SocketAddr = text.parse().unwrap_or_else(|_| panic!("{text}"));
+                (at.ip(), at.port())
+            };
+            let keys = COUNTED.map(|protocol| key(protocol, end(client), end(asked)));
+            assert_ne!(keys[0], keys[1], "{family:?}");
+            assert_eq!(keys[0].len(), width(&counted_shape(family)), "{family:?}");
+        }
+    }
 }

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::inbound::Numbered;
-use super::nft::{SteeringSet, build_keepable, build_slots, names, slot_counts, slot_maps, steer};
+use super::nft::{
+    SteeringSet, address_bytes, build_keepable, build_slots, names, slot_counts, slot_maps, steer,
+};
 use super::standing::Standings;
 use super::view::{Layout, View, select_for};
 use crate::kstate::{Bytes, ElementData, Elements, KernelState, NftOp, SetShape, Snapshot};
@@ -103,13 +105,16 @@ impl Steering {
         let keyed: Vec<Bytes> = group.servers(family).map(|(_, id)| keys(id)).collect();
         let places = group.tables().into_iter().flat_map(|dealt_by| {
             let first = group.first_slot(dealt_by);
-            (0..layout.slots_each() as u32).map(move |slot| first + slot)
+            (0..group.slots(dealt_by) as u32).map(move |slot| first + slot)
         });
         let places: Vec<Bytes> =
             places.map(|slot| Bytes::from_slice(&slot.to_ne_bytes())).collect();
+        let addresses: Vec<Bytes> =
+            group.servers(family).map(|(server, _)| address_bytes(server.address)).collect();
         let mut ops = Vec::new();
         for (set, keys, wanted) in [
             (slots.clone(), &places, steered.slots),
+            (names::left(family), &addresses, steered.left),
             (names::keepable_servers(family), &keyed, steered.keepable),
             (names::choosable_servers(family), &keyed, steered.choosable),
         ] {

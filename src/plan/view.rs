@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::identity::{Identities, Remembered, identify};
+use super::inbound::Uses;
 use super::nft::slot_map;
 use super::path::{UplinkFacts, assess_uplinks};
 use super::standing::{Admin, Standings};
@@ -26,6 +27,8 @@ pub struct Layout {
     pub policies: Vec<Policy>,
     /// Each uplink's weight in force.
     pub weights: BTreeMap<Name, u32>,
+    /// Who uses what.
+    pub uses: Uses,
 }
 
 impl Layout {
@@ -35,7 +38,8 @@ impl Layout {
         let names: Vec<Name> = policies.iter().map(|policy| policy.name.clone()).collect();
         let ids = identify(&site, &names, remembered);
         let weights = site.weights();
-        Layout { site, ids, policies, weights }
+        let uses = Uses::new(&site);
+        Layout { site, ids, policies, weights, uses }
     }
 
     /// An uplink's routing table.

@@ -142,7 +142,7 @@ fn slot(
     if with_destination {
         key.extend(octets(case.question.destination));
     }
-    let count = u32::try_from(case.scene.layout.slots_each()).unwrap_or(256);
+    let count = u32::try_from(group.slots(DealtBy::Hash)).unwrap_or(256);
     let slot = jhash(&key, count, CLIENT_SEED);
     let place = Bytes::from_slice(&(group.first_slot(DealtBy::Hash) + slot).to_ne_bytes());
     let set = names::server_slots(case.question.family(), group.part());

@@ -8,10 +8,13 @@
 mod directory;
 mod entrance;
 mod select;
+mod uses;
 
 use std::collections::BTreeSet;
 
-use crate::model::{Family, Group, GroupBalance, GroupId, Mark, Name, PersistenceMode, ServerId};
+use crate::model::{
+    Family, Group, GroupBalance, GroupId, Mark, Name, PersistenceMode, ServerId, Service,
+};
 
 use super::view::Layout;
 
@@ -19,11 +22,16 @@ pub use directory::{Directory, uplink_of, virtual_addresses};
 pub(super) use entrance::ESP;
 pub use entrance::{Bound, Entrance, Keyed, claimed, entrances};
 pub use select::{Dealt as DealtBy, ServerChoice, choose, keeps};
+pub use uses::{Uses, takes_datagrams};
 
 /// So many groups share their sets.
 const PART: u32 = 64;
+/// Slots of a group, at most.
+const MOST: usize = 256;
 /// Most slots of all groups together, unless each had fewer than [`FEWEST`].
 const ROOM: usize = 65_536;
+/// So many groups at most have all slots by a hash: if their number changed, clients would move.
+const HASHING: usize = 1024;
 /// So many divide evenly among one to four members, and among six.
 const FEWEST: usize = 12;
 
@@ -54,10 +62,10 @@ impl Layout {
         self.groups().map(|group| group.part()).collect()
     }
 
-    /// How many slots a group has: fewer where there are many groups.
-    pub fn slots_each(&self) -> usize {
+    /// How many slots there are for each group, where there are many groups.
+    fn slots_each(&self) -> usize {
         match ROOM / self.site.groups.len().max(1) {
-            room if room >= 256 => 256,
+            room if room >= MOST => MOST,
             room => (room / FEWEST).max(1) * FEWEST,
         }
     }
@@ -117,16 +125,29 @@ impl<'a> Numbered<'a> {
         (self.id.0 * 2 + u32::from(dealt == DealtBy::Hash)) << 8
     }
 
+    /// How many slots are dealt so: fewer where there are many groups, but one for each server.
+    pub fn slots(&self, dealt: DealtBy) -> usize {
+        if dealt == DealtBy::Hash && self.layout.site.groups.len() <= HASHING {
+            return MOST;
+        }
+        let one_each = self.group.servers.len().div_ceil(FEWEST) * FEWEST;
+        self.layout.slots_each().max(one_each).min(MOST)
+    }
+
+    /// Its services, in the order of the profile.
+    pub fn services(&self) -> impl Iterator<Item = &'a Service> + use<'a> {
+        self.layout.uses.services(&self.layout.site, &self.group.name)
+    }
+
     /// The tables of slots that it needs: one to pick in turn, one to pick by a hash.
     pub fn tables(&self) -> Vec<DealtBy> {
-        let services = || self.layout.site.services.iter().filter(|s| s.group == self.group.name);
         let by_hash =
             |mode: PersistenceMode| matches!(mode, PersistenceMode::Ip | PersistenceMode::Vpn);
         let mut tables = Vec::new();
         if !self.hashes() {
             tables.push(DealtBy::Turn);
         }
-        if self.hashes() || services().any(|service| by_hash(service.persistence.mode)) {
+        if self.hashes() || self.services().any(|service| by_hash(service.persistence.mode)) {
             tables.push(DealtBy::Hash);
         }
         tables

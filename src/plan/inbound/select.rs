@@ -55,8 +55,9 @@ pub fn choose(
     }
     if dealt == Dealt::Turn {
         let standing = |id: u8| all.iter().find(|(_, other, _)| *other == id).map(|(.., s)| s);
-        apply_ramps(&mut selection.owners, standing);
-        apply_measures(group.group.balance, &mut selection.owners, standing);
+        if !apply_measures(group.group.balance, &mut selection.owners, standing) {
+            apply_ramps(&mut selection.owners, standing);
+        }
     }
     ServerChoice { by_backup: by_backup && !selection.owners.is_empty(), selection }
 }
@@ -84,21 +85,32 @@ fn apply_ramps<'a>(
     }
 }
 
-/// Slots that were dealt by what is measured, as far as they still fit.
+/// Slots that were dealt by what is measured, as far as they still fit. One that has recovered gets
+/// no more than what its ramp leaves of an even share.
 fn apply_measures<'a>(
     balance: GroupBalance,
     owners: &mut BTreeMap<u8, u32>,
     standing: impl Fn(u8) -> Option<&'a ServerStanding>,
-) {
+) -> bool {
     if !balance.is_measured() {
-        return;
+        return false;
     }
     let slots = |id: &u8| standing(*id).and_then(|one| one.slots).map(u32::from);
-    let measured: BTreeMap<u8, u32> =
+    let mut measured: BTreeMap<u8, u32> =
         owners.keys().filter_map(|id| Some((*id, slots(id)?))).filter(|(_, n)| *n > 0).collect();
-    if !measured.is_empty() {
-        *owners = measured;
+    if measured.is_empty() {
+        return false;
     }
+    let even = measured.values().sum::<u32>() / u32::try_from(measured.len()).unwrap_or(1);
+    let whole = u32::from(ServerStanding::WHOLE);
+    for (id, slots) in &mut measured {
+        let ramp = standing(*id).map_or(whole, |one| u32::from(one.ramp));
+        if ramp < whole {
+            *slots = (*slots).min(even * ramp / whole).max(1);
+        }
+    }
+    *owners = measured;
+    true
 }
 
 /// Whether clients that are bound to a server stay with it.

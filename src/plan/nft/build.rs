@@ -237,9 +237,17 @@ pub mod names {
         format!("{}{}", at.unwrap_or_default(), ports.unwrap_or_default())
     }
 
+    /// Addresses of servers whose sessions have left: what they send from now on does not look like
+    /// a service.
+    pub fn left(family: Family) -> String {
+        format!("left{}", family.digit())
+    }
+
     /// Whether a set of this name says who takes new sessions, or with which address.
     pub fn steers(set: &str) -> bool {
-        ["slots", "keepable", "choosable", "snat", "own"].iter().any(|kind| set.starts_with(kind))
+        ["slots", "keepable", "choosable", "left", "snat", "own"]
+            .iter()
+            .any(|kind| set.starts_with(kind))
     }
 
     /// Device → greatest segment.

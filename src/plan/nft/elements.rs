@@ -15,7 +15,7 @@ use crate::plan::view::{Layout, View};
 const MOST_TAKES: u32 = 16_384;
 
 /// Bytes of an address.
-pub(super) fn address_bytes(address: std::net::IpAddr) -> Bytes {
+pub(in crate::plan) fn address_bytes(address: std::net::IpAddr) -> Bytes {
     match address {
         std::net::IpAddr::V4(v4) => Bytes::from_slice(&v4.octets()),
         std::net::IpAddr::V6(v6) => Bytes::from_slice(&v6.octets()),

@@ -26,9 +26,12 @@ use super::view::{Layout, View};
 pub(super) use bindings::{BindingKey, key_of};
 pub use bindings::{address_hash, binding_shape};
 pub use build::names;
+pub(super) use elements::address_bytes;
 pub use elements::{detour_key, detour_shape};
 pub(super) use policies::SOURCE_SEED;
 pub(super) use servers::steer;
+#[cfg(test)]
+pub(super) use services::counted_shape;
 pub(super) use services::{CLIENT_SEED, COUNTED_SEEDS};
 use slots::build_steering;
 pub(super) use slots::{

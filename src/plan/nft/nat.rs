@@ -8,6 +8,9 @@ use crate::plan::view::Layout;
 
 const HOOK: &str = "type nat hook postrouting priority srcnat; policy accept;";
 
+/// Ports that are seldom a service's.
+const OTHER_PORTS: &str = "32768-65535";
+
 /// Only the first packet of a session comes here.
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
     let uplink = layout.site.marks.uplink;
@@ -40,9 +43,14 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
     }
     for (family, word) in [(Family::V4, "ip"), (Family::V6, "ip6")] {
         let (own, snat) = (names::own(family), names::snat(family));
-        rules
-            .rule(format!("oifname . {word} saddr @{own} accept"), "")
-            .rule(format!("snat {word} to oifname map @{snat}"), "");
+        rules.rule(format!("oifname . {word} saddr @{own} accept"), "");
+        if layout.groups().any(|group| group.serves(family)) {
+            // From the port of its service it would take the client's next packets for itself.
+            let other = format!("snat {word} to oifname map @{snat} : {OTHER_PORTS} random");
+            let left = names::left(family);
+            rules.rule(format!("meta l4proto udp {word} saddr @{left} {other}"), "services");
+        }
+        rules.rule(format!("snat {word} to oifname map @{snat}"), "");
     }
     rules.rule("drop", "");
 }

@@ -94,15 +94,17 @@ pub(super) fn add_steering<'a>(
 ) {
     let nothing = Elements::new();
     let mut parts: BTreeMap<u32, (usize, Elements)> = BTreeMap::new();
-    let (mut keepable, mut choosable) = (Elements::new(), Elements::new());
+    let (mut keepable, mut choosable, mut left) =
+        (Elements::new(), Elements::new(), Elements::new());
     for group in layout.groups().filter(|group| group.serves(family)) {
         let held = current(&names::server_slots(family, group.part())).unwrap_or(&nothing);
         let steered = steer(layout, &group, standings, family, |slot| held.get(slot));
         let (room, slots) = parts.entry(group.part()).or_default();
-        *room += group.tables().len() * layout.slots_each();
+        *room += group.tables().into_iter().map(|table| group.slots(table)).sum::<usize>();
         slots.extend(steered.slots);
         keepable.extend(steered.keepable);
         choosable.extend(steered.choosable);
+        left.extend(steered.left);
     }
     for (part, (room, slots)) in parts {
         let shape = map_of(&[FieldType::Slot], FieldType::Mark);
@@ -110,10 +112,12 @@ pub(super) fn add_steering<'a>(
         table.set(name, Role::Steering, shape, &room_for(room), slots);
     }
     let servers = layout.groups().map(|group| group.servers(family).count()).sum();
-    for (name, elements) in
-        [(names::keepable_servers(family), keepable), (names::choosable_servers(family), choosable)]
-    {
-        let shape = set_of(&[FieldType::Mark]);
+    for (name, key, elements) in [
+        (names::keepable_servers(family), FieldType::Mark, keepable),
+        (names::choosable_servers(family), FieldType::Mark, choosable),
+        (names::left(family), address_type(family), left),
+    ] {
+        let shape = set_of(&[key]);
         table.set(name, Role::Steering, shape, &room_for(servers), elements);
     }
 }
@@ -124,6 +128,7 @@ pub(in crate::plan) struct Steered {
     pub(in crate::plan) slots: Elements,
     pub(in crate::plan) keepable: Elements,
     pub(in crate::plan) choosable: Elements,
+    pub(in crate::plan) left: Elements,
 }
 
 /// What steers a group in one family. `held` tells who owns a slot now; as few as possible move.
@@ -135,13 +140,12 @@ pub(in crate::plan) fn steer<'a>(
     held: impl Fn(&[u8]) -> Option<&'a ElementData>,
 ) -> Steered {
     let mask = layout.site.marks.server;
-    let count = layout.slots_each();
     let mut steered = Steered::default();
     let mut owners = BTreeSet::new();
     for dealt_by in group.tables() {
         let selection = choose(group, standings, family, dealt_by).selection;
         owners.extend(selection.owners.keys().copied());
-        let first = group.first_slot(dealt_by);
+        let (first, count) = (group.first_slot(dealt_by), group.slots(dealt_by));
         let table = match dealt_by {
             DealtBy::Hash => {
                 let names = group.servers(family).map(|(s, id)| (id.0, s.name.to_string()));
@@ -155,7 +159,7 @@ pub(in crate::plan) fn steer<'a>(
         }
     }
     let keyed = |(_, id): (&Server, ServerId)| mark_bytes(group.key(id).0);
-    if learns(layout, group) {
+    if learns(group) {
         let kept = group
             .servers(family)
             .filter(|(server, _)| keeps(&standings.server(&group.group.name, &server.name)));
@@ -165,14 +169,19 @@ pub(in crate::plan) fn steer<'a>(
         let chosen = group.servers(family).filter(|(_, id)| owners.contains(&id.0));
         steered.choosable.extend(chosen.map(|one| (keyed(one), ElementData::Nothing)));
     }
+    for (server, _) in group.servers(family) {
+        let seats = layout.uses.datagram_seats(server.address);
+        if !seats.is_empty() && !seats.iter().any(|(g, s)| keeps(&standings.server(g, s))) {
+            steered.left.insert(address_bytes(server.address), ElementData::Nothing);
+        }
+    }
     steered
 }
 
 /// Whether a service of the group binds clients by a map.
-fn learns(layout: &Layout, group: &Numbered<'_>) -> bool {
+fn learns(group: &Numbered<'_>) -> bool {
     use crate::model::PersistenceMode::{Ssl, Sticky, Vpn};
-    let mut services = layout.site.services.iter().filter(|s| s.group == group.group.name);
-    services.any(|service| matches!(service.persistence.mode, Ssl | Sticky | Vpn))
+    group.services().any(|service| matches!(service.persistence.mode, Ssl | Sticky | Vpn))
 }
 
 fn slot_key(first: u32, slot: u8) -> Bytes {

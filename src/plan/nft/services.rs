@@ -22,7 +22,7 @@ use super::servers::{self, room_for};
 use crate::kstate::{
     Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict, concatenate,
 };
-use crate::model::{Family, PersistenceMode, PortRange, Protocol};
+use crate::model::{Family, PersistenceMode, PortRange, Protocol, Service};
 use crate::plan::inbound::{Bound, DealtBy, Directory, ESP, Entrance, Keyed, Numbered};
 use crate::plan::view::{Layout, View};
 
@@ -184,21 +184,21 @@ fn add_ranges(
 }
 
 /// How a slot is found.
-fn slot_of(layout: &Layout, group: &Numbered<'_>, dealt_by: DealtBy, key: &str) -> String {
-    let (count, first) = (layout.slots_each(), group.first_slot(dealt_by));
+fn slot_of(group: &Numbered<'_>, dealt_by: DealtBy, key: &str) -> String {
+    let (count, first) = (group.slots(dealt_by), group.first_slot(dealt_by));
     match dealt_by {
         DealtBy::Turn => format!("numgen inc mod {count} offset {first}"),
         DealtBy::Hash => format!("jhash {key} mod {count} seed {CLIENT_SEED:#x} offset {first}"),
     }
 }
 
-fn pick(layout: &Layout, group: &Numbered<'_>, family: Family, key: Option<&str>) -> String {
+fn pick(group: &Numbered<'_>, family: Family, key: Option<&str>) -> String {
     let saddr = format!("{} saddr", word(family));
     let dealt_by = match key.is_some() || group.hashes() {
         true => DealtBy::Hash,
         false => DealtBy::Turn,
     };
-    let slot = slot_of(layout, group, dealt_by, key.unwrap_or(&saddr));
+    let slot = slot_of(group, dealt_by, key.unwrap_or(&saddr));
     format!("meta mark set {slot} map @{}", names::server_slots(family, group.part()))
 }
 
@@ -213,7 +213,7 @@ fn add_group(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family:
     let serve = names::serve(family, group.id, name);
     table
         .chain(names::group(family, group.id, name))
-        .rule(format!("{} goto {serve}", pick(layout, group, family, None)), &origin)
+        .rule(format!("{} goto {serve}", pick(group, family, None)), &origin)
         .rule(format!("goto {}", names::REFUSE), &origin);
     let mut rules = table.chain(serve);
     let number = layout.site.marks.server;
@@ -239,7 +239,7 @@ fn add_target(rules: &mut Rules<'_>, layout: &Layout, group: &Numbered<'_>, fami
     let dnat = format!("dnat {} to {key}", word(family));
     if group.servers(family).any(|(server, _)| server.port.is_some()) {
         // A rule each: a set without a name in every group would cost the kernel their number squared.
-        for transport in transports(layout, group) {
+        for transport in transports(group) {
             let targets = names::targets(family, group.part());
             rules.rule(format!("meta l4proto {transport} {dnat} map @{targets}"), &origin);
         }
@@ -250,22 +250,28 @@ fn add_target(rules: &mut Rules<'_>, layout: &Layout, group: &Numbered<'_>, fami
 }
 
 /// The protocols with ports by which the group is reached.
-fn transports(layout: &Layout, group: &Numbered<'_>) -> Vec<&'static str> {
-    let services = || layout.site.services.iter().filter(|one| one.group == group.group.name);
+fn transports(group: &Numbered<'_>) -> Vec<&'static str> {
     let takes = |protocol: Protocol| {
-        services().any(|one| one.protocols.is_empty() || one.protocols.contains(&protocol))
+        let mut services = group.services();
+        services.any(|one| one.protocols.is_empty() || one.protocols.contains(&protocol))
     };
     let both = [(Protocol::TCP, "tcp"), (Protocol::UDP, "udp")];
     both.into_iter().filter(|(protocol, _)| takes(*protocol)).map(|(_, word)| word).collect()
 }
 
-/// The key of a connection that is counted: four parts, or for IPv6 two hashes of them.
+/// Whether the group is reached by protocols without ports.
+fn takes_others(group: &Numbered<'_>) -> bool {
+    let vpn = |one: &Service| one.persistence.mode == PersistenceMode::Vpn;
+    group.services().any(|one| one.protocols.is_empty() || vpn(one))
+}
+
+/// The key of a connection that is counted: five parts, or for IPv6 two hashes of them.
 fn counted_key(family: Family) -> String {
-    let parts = "saddr . th sport . DADDR . th dport";
+    let word = word(family);
+    let parts = format!("meta l4proto . {word} saddr . th sport . {word} daddr . th dport");
     match family {
-        Family::V4 => format!("ip {}", parts.replace("DADDR", "ip daddr")),
+        Family::V4 => parts,
         Family::V6 => {
-            let parts = format!("ip6 {}", parts.replace("DADDR", "ip6 daddr"));
             let hash = |seed: u32| format!("jhash {parts} mod {} seed {seed:#x}", u32::MAX);
             COUNTED_SEEDS.map(hash).join(" . ")
         }
@@ -274,9 +280,9 @@ fn counted_key(family: Family) -> String {
 
 /// The shape of the sets of counted connections.
 pub(in crate::plan) fn counted_shape(family: Family) -> SetShape {
-    use FieldType::{Hash, Ipv4, Port};
+    use FieldType::{Hash, Ipv4, Port, Protocol};
     set_of(match family {
-        Family::V4 => &[Ipv4, Port, Ipv4, Port],
+        Family::V4 => &[Protocol, Ipv4, Port, Ipv4, Port],
         Family::V6 => &[Hash, Hash],
     })
 }
@@ -297,9 +303,13 @@ fn add_limits(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family
                 let shape = counted_shape(family);
                 table.set(live.clone(), Role::Learned, shape, &attributes, Elements::new());
                 let add = format!("add @{live} {{ {} ct count 65535 }}", counted_key(family));
-                table
-                    .chain(limit.clone())
-                    .rule(format!("{add} goto {}", names::server(id)), &origin);
+                let mut rules = table.chain(limit.clone());
+                if takes_others(group) {
+                    // Without ports there are no connections to count.
+                    let others = "meta l4proto != tcp meta l4proto != udp goto";
+                    rules.rule(format!("{others} {}", names::server(id)), &origin);
+                }
+                rules.rule(format!("{add} goto {}", names::server(id)), &origin);
                 limit
             }
         };
@@ -360,7 +370,7 @@ fn add_entrance(table: &mut Builder, layout: &Layout, entrance: &Entrance<'_>) {
         (None, PersistenceMode::Ip) => {
             let serve = names::serve(family, group.id, &service.group);
             let key = format!("{} . {} daddr", client(family, mask_of(entrance)), word(family));
-            let pick = pick(layout, &group, family, Some(&key));
+            let pick = pick(&group, family, Some(&key));
             rules
                 .rule(format!("{pick} goto {serve}"), &origin)
                 .rule(format!("goto {}", names::REFUSE), &origin);
@@ -437,7 +447,7 @@ fn add_binding(
     let serve = names::serve(family, group.id, &group.group.name);
     let find = format!("meta mark set {client} map @{map}");
     let renew = renewal(bound, &client);
-    let pick = pick(layout, group, family, None);
+    let pick = pick(group, family, None);
     rules
         .rule(format!("{find} {} {renew} goto {serve}", kept(layout, group, family)), &origin)
         .rule(format!("{find} delete @{map} {{ {client} : meta mark }}"), &origin)
@@ -469,7 +479,7 @@ fn add_esp(
     let key = format!("{client} . {} daddr", word(family));
     rules
         .rule(format!("meta mark set {client} map @{map} {kept} {renew} goto {serve}"), &origin)
-        .rule(format!("{} goto {serve}", pick(layout, group, family, Some(&key))), &origin)
+        .rule(format!("{} goto {serve}", pick(group, family, Some(&key))), &origin)
         .rule(format!("goto {}", names::REFUSE), &origin);
 }
 
