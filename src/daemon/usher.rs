@@ -21,6 +21,10 @@ use crate::plan::Limits;
 const PAUSE: Duration = Duration::from_millis(200);
 /// So often all connections are counted: notices may be lost.
 const RECOUNT: Duration = Duration::from_secs(30);
+/// And so often while there are some of whose end the kernel gives no notice, as nobody listened
+/// when they began; but not more than one part in so many of the time.
+const SOON: Duration = Duration::from_secs(1);
+const SHARE: u32 = 20;
 
 /// The engine's end of the thread.
 #[derive(Debug)]
@@ -82,10 +86,15 @@ impl Worker {
         let mut conntrack = Conntrack::open()?;
         let mut closings = Closings::open().map_err(not_heard)?;
         self.failing = false;
+        let mut unheard = Waiting::new();
         loop {
-            let mut waiting = recount(&mut kernel, limits)?;
-            let counted = clock::now();
-            while counted.elapsed() < RECOUNT {
+            let started = clock::now();
+            let mut waiting = recount(&mut kernel, limits, &mut unheard)?;
+            let pause = match unheard.values().all(BTreeSet::is_empty) {
+                true => RECOUNT,
+                false => (started.elapsed() * SHARE).clamp(SOON, RECOUNT),
+            };
+            while started.elapsed() < pause {
                 match inbox.try_recv() {
                     Ok(next) => return Ok(Some(next)),
                     Err(TryRecvError::Disconnected) => return Ok(None),
@@ -107,8 +116,8 @@ impl Worker {
     }
 }
 
-/// Connections that are there and have no place: more were there when a limit came than it allows.
-/// By set.
+/// Connections, by set. Those that wait have no place: more were there when a limit came than it
+/// allows.
 type Waiting = BTreeMap<String, BTreeSet<Bytes>>;
 
 fn not_heard(source: NetlinkError) -> KernelError {
@@ -166,8 +175,13 @@ fn seat(kernel: &mut Linux, set: &str, waiting: &mut BTreeSet<Bytes>) -> Result<
 }
 
 /// Counts the connections that there are, and no others. What is counted is read first: who comes
-/// meanwhile is not taken for one that is over.
-fn recount(kernel: &mut Linux, limits: &Limits) -> Result<Waiting, KernelError> {
+/// meanwhile is not taken for one that is over. Those that the packet path had not counted are
+/// unheard from then on.
+fn recount(
+    kernel: &mut Linux,
+    limits: &Limits,
+    unheard: &mut Waiting,
+) -> Result<Waiting, KernelError> {
     let mut live: BTreeMap<String, (BTreeSet<Bytes>, BTreeSet<Bytes>)> = BTreeMap::new();
     for set in limits.sets() {
         let counted = kernel.dump_elements(set)?.into_iter().map(|one| one.key).collect();
@@ -185,6 +199,9 @@ fn recount(kernel: &mut Linux, limits: &Limits) -> Result<Waiting, KernelError> 
         let over: Vec<Bytes> = counted.difference(&there).cloned().collect();
         kernel.delete_elements(&set, &over)?;
         let mut others: BTreeSet<Bytes> = there.difference(&counted).cloned().collect();
+        let unheard = unheard.entry(set.clone()).or_default();
+        unheard.retain(|key| there.contains(key));
+        unheard.extend(others.iter().cloned());
         seat(kernel, &set, &mut others)?;
         waiting.insert(set, others);
     }

@@ -1,9 +1,11 @@
 //! Stable numbers for names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use crate::kstate::NftTable;
-use crate::model::{GroupId, MemberId, Name, PolicyId, ServerId, Site, UplinkId, natural_id};
+use super::nft::names;
+use crate::kstate::{Bytes, ElementData, NftTable};
+use crate::model::{GroupId, Mark, MemberId, Name, PolicyId, ServerId, Site, UplinkId, natural_id};
 
 /// The numbers that stand for names in marks, tables and priorities.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,12 +36,21 @@ pub struct Remembered {
     /// Group name → server name → id.
     #[serde(default)]
     pub servers: BTreeMap<String, BTreeMap<String, u8>>,
+    /// Keys of servers and their addresses, as the kernel has them: it does not know their names.
+    #[serde(skip)]
+    pub hosts: Vec<(Mark, IpAddr)>,
 }
 
 impl Remembered {
-    /// What the kernel's table tells: chains are named `KIND-ID-NAME`.
+    /// What the kernel's table tells: chains are named `KIND-ID-NAME`, and a map says where servers
+    /// are.
     pub fn from_kernel(table: &NftTable) -> Remembered {
         let mut remembered = Remembered::default();
+        for (name, set) in &table.sets {
+            if names::tells_hosts(name) {
+                remembered.hosts.extend(set.elements.iter().filter_map(host));
+            }
+        }
         for chain in table.chains.keys() {
             let mut parts = chain.splitn(3, '-');
             let (kind, id, name) = (parts.next(), parts.next(), parts.next());
@@ -69,6 +80,7 @@ impl Remembered {
         for (group, servers) in other.servers {
             self.servers.entry(group).or_default().extend(servers);
         }
+        self.hosts.extend(other.hosts);
     }
 
     /// Adds the numbers now in force.
@@ -84,16 +96,56 @@ impl Remembered {
     }
 }
 
+/// A server's key, and its address.
+fn host((key, data): (&Bytes, &ElementData)) -> Option<(Mark, IpAddr)> {
+    let key = Mark(u32::from_ne_bytes(key.as_slice().try_into().ok()?));
+    let ElementData::Value(address) = data else { return None };
+    let four = || Some(<[u8; 4]>::try_from(address.as_slice()).ok()?.into());
+    let six = || Some(<[u8; 16]>::try_from(address.as_slice()).ok()?.into());
+    Some((key, four().or_else(six)?))
+}
+
+/// The numbers of servers: as remembered by their names, else by where they are.
+fn known_servers(
+    site: &Site,
+    groups: &BTreeMap<Name, GroupId>,
+    remembered: &Remembered,
+) -> BTreeMap<String, BTreeMap<String, u8>> {
+    let mask = site.marks.server;
+    let number = |key: &Mark| u8::try_from(mask.number(*key)).ok();
+    let seats: BTreeMap<(u32, IpAddr), u8> = remembered
+        .hosts
+        .iter()
+        .filter_map(|(key, address)| Some(((key.0 & !mask.0, *address), number(key)?)))
+        .collect();
+    let mut known: BTreeMap<String, BTreeMap<String, u8>> = BTreeMap::new();
+    for (name, group) in &site.groups {
+        let Some(bits) = groups.get(name).map(|id| id.bits(mask).0) else { continue };
+        let servers = group.servers.iter();
+        let of_group = servers.filter_map(|server| {
+            Some((server.name.as_str().to_owned(), *seats.get(&(bits, server.address))?))
+        });
+        known.insert(name.as_str().to_owned(), of_group.collect());
+    }
+    for (group, servers) in &remembered.servers {
+        let servers = servers.iter().map(|(name, id)| (name.clone(), *id));
+        known.entry(group.clone()).or_default().extend(servers);
+    }
+    known
+}
+
 /// Gives every uplink and policy its number.
 pub fn identify(site: &Site, policies: &[Name], remembered: &Remembered) -> Identities {
     let uplinks = site.uplinks.iter().map(|u| (&u.name, u.id.map(|id| id.0))).collect::<Vec<_>>();
     let policies = policies.iter().map(|name| (name, None)).collect::<Vec<_>>();
     let most_policies = site.marks.policy.max().min(255);
+    let groups = number_groups(site, &remembered.groups);
+    let servers = number_servers(site, &known_servers(site, &groups, remembered));
     Identities {
         uplinks: assign(&uplinks, &remembered.uplinks, site.marks.max_uplink_id()),
         policies: assign(&policies, &remembered.policies, most_policies),
-        groups: number_groups(site, &remembered.groups),
-        servers: number_servers(site, remembered),
+        groups,
+        servers,
     }
 }
 
@@ -123,24 +175,24 @@ const MOST_GROUPS: u32 = 1 << 22;
 
 fn number_servers(
     site: &Site,
-    remembered: &Remembered,
+    remembered: &BTreeMap<String, BTreeMap<String, u8>>,
 ) -> BTreeMap<Name, BTreeMap<Name, ServerId>> {
     let most = site.marks.server.max().min(255);
     let none = BTreeMap::new();
     let number = |(name, group): (&Name, &crate::model::Group)| {
         let servers: Vec<_> = group.servers.iter().map(|server| (&server.name, None)).collect();
-        let known = remembered.servers.get(name.as_str()).unwrap_or(&none);
+        let known = remembered.get(name.as_str()).unwrap_or(&none);
         (name.clone(), assign(&servers, known, most))
     };
     let mut numbers: BTreeMap<_, BTreeMap<Name, ServerId>> =
         site.groups.iter().map(number).collect();
     // An address and a number name one server of the site, also where groups share an address.
     let known = |group: &Name, server: &Name, id: ServerId| {
-        let of = remembered.servers.get(group.as_str());
+        let of = remembered.get(group.as_str());
         of.and_then(|of| of.get(server.as_str())) == Some(&id.0)
     };
     // Who has a number keeps it, whatever the order of names.
-    let mut taken: BTreeSet<(std::net::IpAddr, u8)> = BTreeSet::new();
+    let mut taken: BTreeSet<(IpAddr, u8)> = BTreeSet::new();
     let mut kept: BTreeSet<(&Name, &Name)> = BTreeSet::new();
     for (name, group) in &site.groups {
         for server in &group.servers {

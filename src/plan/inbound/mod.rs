@@ -8,12 +8,14 @@
 mod directory;
 mod entrance;
 mod select;
+#[cfg(test)]
+mod tests;
 mod uses;
 
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Family, Group, GroupBalance, GroupId, Mark, Name, PersistenceMode, ServerId, Service,
+    Family, Group, GroupBalance, GroupId, Mark, MarkMask, Name, PersistenceMode, ServerId, Service,
 };
 
 use super::view::Layout;
@@ -79,7 +81,7 @@ impl<'a> Numbered<'a> {
 
     /// The bits that tell this group's servers from others'.
     pub fn bits(&self) -> Mark {
-        Mark(beside(self.id.0, self.layout.site.marks.server.0))
+        self.id.bits(self.layout.site.marks.server)
     }
 
     /// The key of one of its servers.
@@ -154,20 +156,15 @@ impl<'a> Numbered<'a> {
     }
 }
 
+impl GroupId {
+    /// The bits that tell this group's servers from others' in a key.
+    pub(super) fn bits(self, mask: MarkMask) -> Mark {
+        Mark(beside(self.0, mask.0))
+    }
+}
+
 /// Puts the bits of a number, lowest first, where a mask has none.
 fn beside(number: u32, mask: u32) -> u32 {
     let places = (0..u32::BITS).filter(|bit| mask & (1 << bit) == 0);
     places.enumerate().fold(0, |put, (from, to)| put | (number >> from & 1) << to)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::beside;
-
-    #[test]
-    fn numbers_stand_beside_a_mask() {
-        assert_eq!(beside(0x1_2345, 0xff), 0x0123_4500);
-        assert_eq!(beside(0x1_23ff, 0xff00), 0x0123_00ff);
-        assert_eq!(beside(0b1011, 0b0110), 0b10_1001);
-    }
 }

@@ -237,6 +237,11 @@ pub mod names {
         format!("{}{}", at.unwrap_or_default(), ports.unwrap_or_default())
     }
 
+    /// Whether a set of this name says where servers are.
+    pub fn tells_hosts(set: &str) -> bool {
+        ["hosts4-", "hosts6-"].iter().any(|kind| set.starts_with(kind))
+    }
+
     /// Addresses of servers whose sessions have left: what they send from now on does not look like
     /// a service.
     pub fn left(family: Family) -> String {
