@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 
+use homing::lab::Namespace;
 use homing::model::Family;
 
 use crate::harness::callers::caller;
 use crate::harness::program::{LARGE, Program, in_url};
-use crate::harness::{Outcome, Site, both, farm};
+use crate::harness::{Outcome, Site, both, farm, profile};
 
 both!(
     web_pages_come_from_one_server_for_each_client,
     names_are_told_by_one_server_over_udp_and_tcp,
     files_go_both_ways_with_passive_and_active_data_connections,
+    files_come_into_the_lans_by_either_data_connection,
 );
 
 const SERVERS: usize = 3;
@@ -185,7 +187,40 @@ fn files_go_both_ways_with_passive_and_active_data_connections(family: Family) {
     site.assert_settled();
 }
 
+fn files_come_into_the_lans_by_either_data_connection(family: Family) {
+    let mut site = Site::prepare(family, |b| b);
+    let server = site.server(1, 21).ip();
+    let mut program = vsftpd_in(&site.stage.layout().internet(), &site, 0, server);
+    site.run(&profile("helpers: [ftp]\n"));
+    program.assert_running();
+    let client = site.host(2).to_string();
+    let (active, old) = (["--ftp-port", &client], ["--disable-eprt", "--ftp-port", &client]);
+    let passive: &[&str] = &[];
+    let ways = [passive, &active, &old];
+    let ways = if family == Family::V4 { &ways[..] } else { &ways[..2] };
+    let get = |way: &[&str], path: &str| {
+        let url = format!("ftp://{}/{path}", in_url(server));
+        let always = ["-gsSv", "-m", "5", "--interface", &*client];
+        site.in_lan("curl", &[&always[..], way, &[&*url]].concat())
+    };
+    // Often enough to go by every uplink.
+    for round in 0..6 {
+        for way in ways {
+            assert_eq!(well(get(way, "name")), "a\n", "{way:?}, round {round}");
+        }
+    }
+    assert_eq!(well(get(&active, "large")).len(), LARGE);
+    // Without a helper the server is told of an address that it does not reach.
+    site.reload(&profile(""));
+    assert_ne!(get(&active, "name").code, Some(0));
+    site.assert_settled();
+}
+
 fn vsftpd(site: &Site, index: usize, address: IpAddr) -> Program {
+    vsftpd_in(&site.stage.layout().dmz(), site, index, address)
+}
+
+fn vsftpd_in(space: &Namespace, site: &Site, index: usize, address: IpAddr) -> Program {
     let root = site.directory_of(index);
     fs::create_dir(format!("{root}/incoming")).expect("make a directory");
     let listen = match address {
@@ -215,5 +250,5 @@ xferlog_enable=NO
     );
     let file = format!("{root}.conf");
     fs::write(&file, text).expect("write a configuration");
-    site.start_program(&site.stage.layout().dmz(), "vsftpd", &[&file], &[])
+    site.start_program(space, "vsftpd", &[&file], &[])
 }

@@ -46,9 +46,17 @@ impl Site {
 
     /// Runs a program on the internet, 20 seconds at most.
     pub fn out_there(&self, program: &str, args: &[&str]) -> Outcome {
+        Site::run_in(&self.stage.layout().internet(), program, args)
+    }
+
+    /// Runs a program in the LAN, 20 seconds at most.
+    pub fn in_lan(&self, program: &str, args: &[&str]) -> Outcome {
+        Site::run_in(&self.stage.layout().lan(), program, args)
+    }
+
+    fn run_in(space: &Namespace, program: &str, args: &[&str]) -> Outcome {
         let all = [&["-k", "1", "20", program], args].concat();
-        let internet = self.stage.layout().internet();
-        let output = internet.output("/usr/bin/timeout", &all).expect("run a program");
+        let output = space.output("/usr/bin/timeout", &all).expect("run a program");
         Outcome {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
