@@ -43,7 +43,7 @@ struct Inquiry {
     way: Way,
     board: Board,
     /// Whose health it is.
-    users: BTreeSet<Seat>,
+    users: Vec<Seat>,
     due: Option<Instant>,
 }
 
@@ -98,7 +98,7 @@ impl Checks {
                 let unchecked = is_unchecked(&way.kind, &services);
                 let id = self.inquire(way, &group.check, remembered.map(|s| s.health), now);
                 if let Some(inquiry) = self.inquiries.get_mut(&id) {
-                    inquiry.users.insert(seat.clone());
+                    inquiry.users.push(seat.clone());
                 }
                 seats.insert(seat, (id, unchecked));
             }
@@ -159,7 +159,7 @@ impl Checks {
         board.set_fault(0, None, now);
         let due = board.poll_timeout();
         self.due.extend(due.map(|due| (due, self.last)));
-        self.inquiries.insert(self.last, Inquiry { way, board, users: BTreeSet::new(), due });
+        self.inquiries.insert(self.last, Inquiry { way, board, users: Vec::new(), due });
         self.by_way.insert(key, self.last);
         self.last
     }

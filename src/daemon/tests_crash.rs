@@ -102,7 +102,7 @@ fn host() -> Snapshot {
 /// A start: what is remembered comes from the kernel alone. How far it gets is the fake's to say.
 fn start(kernel: &mut Fake, site: &Site) -> (Layout, KernelState) {
     let seen = kernel.observe().unwrap();
-    let remembered = seen.ours.nft.as_ref().map(Remembered::from_kernel).unwrap_or_default();
+    let remembered = seen.ours.nft.as_deref().map(Remembered::from_kernel).unwrap_or_default();
     let layout = Layout::new(site.clone(), &remembered);
     let desired = plan::build(&layout, &plan::assess(&layout, &seen, &Arc::default()), &seen);
     for step in plan::diff(&desired, &seen.ours, Scope::All).steps {

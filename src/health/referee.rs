@@ -1,12 +1,13 @@
 //! Whose fault it is when a target does not answer: the member's, or its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 /// What every member saw of every target.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Referee {
-    seen: BTreeMap<(usize, usize), Seen>,
+    /// In order. Most boards have one, and there may be thousands of boards.
+    seen: Vec<((usize, usize), Seen)>,
     /// Targets that answer nowhere while others do.
     dead: BTreeSet<usize>,
 }
@@ -36,20 +37,35 @@ pub(super) enum Fault {
 }
 
 impl Referee {
+    fn get(&self, member: usize, target: usize) -> Option<&Seen> {
+        let place = self.seen.binary_search_by_key(&(member, target), |(key, _)| *key).ok()?;
+        self.seen.get(place).map(|(_, seen)| seen)
+    }
+
+    fn entry(&mut self, member: usize, target: usize) -> &mut Seen {
+        let key = (member, target);
+        let place = self.seen.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|place| {
+            self.seen.reserve_exact(usize::from(self.seen.is_empty()));
+            self.seen.insert(place, (key, Seen::default()));
+            place
+        });
+        &mut self.seen[place].1
+    }
+
     pub(super) fn asked(&mut self, member: usize, target: usize, now: Instant) {
-        self.seen.entry((member, target)).or_default().open = Some(now);
+        self.entry(member, target).open = Some(now);
     }
 
     /// Takes in a reply; true when the target was thought dead.
     pub(super) fn replied(&mut self, member: usize, target: usize, now: Instant) -> bool {
-        let seen = self.seen.entry((member, target)).or_default();
+        let seen = self.entry(member, target);
         *seen = Seen { replied: Some(now), ..Seen::default() };
         self.dead.remove(&target)
     }
 
     /// Takes in that a question was not answered, or wrongly; how many in a row that is.
     pub(super) fn failed(&mut self, member: usize, target: usize, asked: Instant) -> u32 {
-        let seen = self.seen.entry((member, target)).or_default();
+        let seen = self.entry(member, target);
         if seen.open == Some(asked) {
             seen.open = None;
         }
@@ -64,12 +80,12 @@ impl Referee {
 
     /// The last question was answered, or none was asked.
     pub(super) fn answers(&self, member: usize, target: usize) -> bool {
-        self.seen.get(&(member, target)).is_none_or(|seen| seen.failures == 0)
+        self.get(member, target).is_none_or(|seen| seen.failures == 0)
     }
 
     /// Nothing that a member saw counts any more: its line has changed.
     pub(super) fn forget(&mut self, member: usize) {
-        self.seen.retain(|(who, _), _| *who != member);
+        self.seen.retain(|((who, _), _)| *who != member);
     }
 
     pub(super) fn is_dead(&self, target: usize) -> bool {
@@ -89,7 +105,7 @@ impl Referee {
     ) -> Vec<usize> {
         let Some(since) = self.failing(member, target) else { return Vec::new() };
         let asked = |other: &usize| {
-            let Some(seen) = self.seen.get(&(*other, target)) else { return false };
+            let Some(seen) = self.get(*other, target) else { return false };
             seen.replied.max(seen.failed).max(seen.open).is_some_and(|at| at >= since)
         };
         others.filter(|other| !asked(other)).collect()
@@ -99,7 +115,7 @@ impl Referee {
     /// asked.
     pub(super) fn judge(&self, member: usize, target: usize, others: &[usize]) -> Fault {
         let Some(since) = self.failing(member, target) else { return Fault::Member };
-        let seen = |other: &usize| self.seen.get(&(*other, target)).copied().unwrap_or_default();
+        let seen = |other: &usize| self.get(*other, target).copied().unwrap_or_default();
         if others.iter().any(|other| seen(other).replied.is_some_and(|at| at >= since)) {
             return Fault::Member;
         }
@@ -110,13 +126,13 @@ impl Referee {
         if others.iter().any(open) {
             return Fault::Open;
         }
-        let another = |((_, other), seen): (&(usize, usize), &Seen)| {
+        let another = |((_, other), seen): &((usize, usize), Seen)| {
             *other != target && seen.replied.is_some_and(|at| at >= since)
         };
         if self.seen.iter().any(another) { Fault::Target } else { Fault::Member }
     }
 
     fn failing(&self, member: usize, target: usize) -> Option<Instant> {
-        self.seen.get(&(member, target))?.failing
+        self.get(member, target)?.failing
     }
 }

@@ -48,6 +48,7 @@ mod tests_notices;
 mod tests_routing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -303,7 +304,7 @@ impl Kernel for Linux {
         let mut seen = Snapshot {
             ours: KernelState {
                 sysctls: sysctl::read_all(&self.sysctl_interest)?,
-                nft: view.ours,
+                nft: view.ours.map(Arc::new),
                 ..KernelState::default()
             },
             facts: Facts { foreign_tables: view.foreign_tables, ..Facts::default() },

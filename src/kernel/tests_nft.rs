@@ -20,7 +20,7 @@ fn apply(linux: &mut Linux, ops: Vec<NftOp>) {
 fn modelled(ops: &[NftOp]) -> KernelState {
     let mut state = KernelState::default();
     state.apply(&Step::Nft(ops.to_vec()));
-    if let Some(table) = &mut state.nft {
+    if let Some(table) = state.nft.as_mut().map(std::sync::Arc::make_mut) {
         for set in table.sets.values_mut() {
             set.shape = SetShape::default();
             if set.role == Role::Learned {

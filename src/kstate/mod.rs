@@ -17,6 +17,7 @@ mod rule;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use address::OwnAddress;
 pub use facts::{Address, Facts, Link};
@@ -57,7 +58,7 @@ pub struct KernelState {
     /// Rules of our protocol in our range.
     pub rules: BTreeSet<Rule>,
     /// The nft table, if it is there.
-    pub nft: Option<NftTable>,
+    pub nft: Option<Arc<NftTable>>,
 }
 
 /// One look at the kernel.

@@ -1,6 +1,7 @@
 //! One operation on the kernel, and what it does to a [`KernelState`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::{
     Bytes, Chain, Declared, ElementData, Elements, KernelState, Object, OwnAddress, Role, Route,
@@ -125,7 +126,7 @@ impl KernelState {
             self.nft = None;
             return;
         }
-        let table = self.nft.get_or_insert_default();
+        let table = Arc::make_mut(self.nft.get_or_insert_default());
         match op {
             NftOp::AddTable | NftOp::DeleteTable => {}
             NftOp::AddSet { name, shape, declaration, role } => {

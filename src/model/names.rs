@@ -2,15 +2,17 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// A string that does not fit the grammar of the name it was meant to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(String);
 
-/// The name of an uplink, LAN, policy, group, server, service or probe: `[a-z][a-z0-9-]{0,30}`.
+/// The name of an uplink, LAN, policy, group, server, service or probe: `[a-z][a-z0-9-]{0,30}`. It
+/// stands in many places, so a clone is the same text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// Longest name, in bytes.
@@ -25,7 +27,7 @@ impl Name {
         let head = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
         let tail = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if head && tail && text.len() <= Name::MAX {
-            return Ok(Name(text.to_owned()));
+            return Ok(Name(text.into()));
         }
         Err(InvalidName(format!(
             "`{text}` is not a name: a lower-case letter, then up to 30 of a-z, 0-9 and `-`"

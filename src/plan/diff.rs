@@ -71,7 +71,7 @@ pub fn diff(desired: &KernelState, observed: &KernelState, scope: Scope) -> Chan
         desired.rules.difference(&observed.rules).cloned().partition(takes_everything);
     steps.extend(rules.into_iter().map(Step::AddRule));
     if let Some(desired) = &desired.nft {
-        let ops = diff_table(desired, observed.nft.as_ref(), scope);
+        let ops = diff_table(desired, observed.nft.as_deref(), scope);
         if !ops.is_empty() {
             steps.push(Step::Nft(ops));
         }
@@ -94,7 +94,7 @@ fn takes_everything(rule: &Rule) -> bool {
 /// goes last, and first nothing may leave any more that it, or the rules, would have dealt with.
 pub fn removal(observed: &KernelState) -> ChangeSet {
     let mut steps: Vec<Step> = Vec::new();
-    steps.extend(observed.nft.as_ref().and_then(nft::closing).map(Step::Nft));
+    steps.extend(observed.nft.as_deref().and_then(nft::closing).map(Step::Nft));
     steps.extend(observed.rules.iter().cloned().map(Step::DeleteRule));
     steps.extend(observed.routes.iter().cloned().map(Step::DeleteRoute));
     steps.extend(observed.addresses.iter().cloned().map(Step::DeleteAddress));

@@ -24,6 +24,7 @@ mod view;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::kstate::{KernelState, OwnAddress, Snapshot};
 use crate::model::{Uplink, UplinkId};
@@ -63,6 +64,6 @@ pub fn build(layout: &Layout, view: &View, seen: &Snapshot) -> KernelState {
         addresses: build_addresses(layout, view),
         routes: routing::build_routes(layout, view, &seen.facts),
         rules: routing::build_rules(layout, view),
-        nft: Some(nft::build_table(layout, view, seen)),
+        nft: Some(Arc::new(nft::build_table(layout, view, seen))),
     }
 }

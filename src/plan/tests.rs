@@ -171,7 +171,7 @@ fn damage(state: &mut KernelState, seed: u64) {
     state.addresses.retain(|_| keep());
     state.routes.retain(|_| keep());
     state.rules.retain(|_| keep());
-    let Some(table) = &mut state.nft else { return };
+    let Some(table) = state.nft.as_mut().map(Arc::make_mut) else { return };
     for set in table.sets.values_mut() {
         set.elements.retain(|_, _| keep());
     }
