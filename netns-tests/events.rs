@@ -37,6 +37,14 @@ fn what_happens_is_an_event(family: Family) {
     assert_eq!(wait_event(&site, "ready", |_| true)["level"], "info");
     assert_eq!(events(&site, &["--kind", "failover,failback"]), [] as [Value; 0], "at the start");
 
+    site.wait_settled();
+    site.router().ip(&["rule del pref 10300".to_owned()]).unwrap();
+    let drift = wait_event(&site, "drift-repaired", |_| true);
+    assert!(
+        drift["details"]["repairs"][0].as_str().is_some_and(|one| one.contains("10300")),
+        "{drift}"
+    );
+
     let of_family = |event: &Value| event["details"]["family"] == family.as_str();
     site.fail(&["fiber"], Fault::Silent);
     let down = wait_event(&site, "uplink-health", |event| event["details"]["health"] == "down");
@@ -56,13 +64,6 @@ fn what_happens_is_an_event(family: Family) {
     assert_eq!(site.homing(&["uplink", "cable", "drain"]).code, Some(0));
     let order = wait_event(&site, "uplink-order", |event| event["uplink"] == "cable");
     assert_eq!(order["details"]["admin"], "draining");
-
-    site.router().ip(&["rule del pref 10300".to_owned()]).unwrap();
-    let drift = wait_event(&site, "drift-repaired", |_| true);
-    assert!(
-        drift["details"]["repairs"][0].as_str().is_some_and(|one| one.contains("10300")),
-        "{drift}"
-    );
 
     let (more, bits) =
         if family == Family::V4 { ("198.51.101.77", 24) } else { ("2001:db8:1::77", 64) };

@@ -143,8 +143,7 @@ fn a_webhook_that_never_answers_and_a_command_that_hangs_disturb_nothing(family:
     for _ in 0..3 {
         assert_eq!(site.way_of(1), "fiber");
         let told = site.lose_carrier("fiber");
-        let way = || (site.way_of(2), told.elapsed());
-        let (_, took) = until(PATIENCE, way, |(way, _)| way == "cable").expect("a failover");
+        let took = site.time_until_way(2, "cable", told);
         assert!(took < Duration::from_millis(500), "{took:?} after the kernel's notice");
         site.heal(&["fiber"]);
         site.wait_way(3, "fiber");

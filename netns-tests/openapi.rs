@@ -199,7 +199,7 @@ fn judge(shot: &Shot, answer: &Answer, operation: &Value, document: &Value) {
 #[test]
 fn every_answer_is_one_that_the_document_knows() {
     let mut site = Site::prepare(V4, |b| b);
-    site.farm(2);
+    let _farm = site.farm(2);
     let services =
         "  shop: { virtual: [fiber], protocol: tcp, ports: [80], group: web, persistence: ssl }\n";
     site.run(&farm::profile(V4, QUICK, &["port: 8080"; 2], services));

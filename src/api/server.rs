@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{self, HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
@@ -217,8 +217,9 @@ async fn check(State(desk): State<Desk>, request: http::Request<Body>) -> Answer
 
 async fn order(
     State(desk): State<Desk>,
-    Path((name, order)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Answer<Json<Value>> {
+    let Path((name, order)) = path.map_err(|wrong| bad(wrong.body_text()))?;
     let admin = ordered(&order, "an uplink")?;
     let request = |reply| Request::Order(name.clone(), admin, reply);
     desk.order(StatusCode::NOT_FOUND, request).await?;
@@ -227,15 +228,17 @@ async fn order(
 
 async fn order_server(
     State(desk): State<Desk>,
-    Path((group, name, order)): Path<(String, String, String)>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
 ) -> Answer<Json<Value>> {
+    let Path((group, name, order)) = path.map_err(|wrong| bad(wrong.body_text()))?;
     give_order(&desk, Some(group), name, &order).await
 }
 
 async fn order_server_alone(
     State(desk): State<Desk>,
-    Path((name, order)): Path<(String, String)>,
+    path: Result<Path<(String, String)>, PathRejection>,
 ) -> Answer<Json<Value>> {
+    let Path((name, order)) = path.map_err(|wrong| bad(wrong.body_text()))?;
     give_order(&desk, None, name, &order).await
 }
 
