@@ -1,6 +1,8 @@
 //! The main task: hears everything, decides by the engine, hands work over, and waits for none of it.
 
-use std::collections::BTreeMap;
+mod figures;
+mod orders;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,11 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::checks::{CheckAsk, Seat};
+use super::checks::CheckAsk;
 use super::engine::{Action, Engine, Event};
 use super::evacuator::{Evacuated, Evacuator};
 use super::events::{EventLog, Level, Told};
-use super::failovers::Place;
 use super::judge::{Ask, Judge};
 use super::loading::{LoadError, load_profile};
 use super::loads::Loads;
@@ -27,7 +28,7 @@ use super::reconciler::{InForce, Order, Reconciler};
 use super::report::Report;
 use super::requests::{Census, Refusal, Request};
 use super::run::RunError;
-use super::status::{Background, Sample, Status, build_status};
+use super::status::{Sample, Status};
 use super::sweeper::Sweeper;
 use super::usher::Usher;
 use super::walker::Walk;
@@ -37,9 +38,10 @@ use crate::kernel::{
     Announcer, Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes,
 };
 use crate::kstate::{NftOp, OwnAddress, Step};
-use crate::model::{Api, EventKind, Family, Group, Outcome, Site};
+use crate::model::{Api, EventKind, Family, Outcome, Site};
 use crate::plan::{Layout, Limits, Remembered, Standings};
 use crate::probe::Prober;
+use orders::{find_server, unknown};
 
 /// How often rates are measured while nobody asks.
 const SAMPLING: Duration = Duration::from_secs(10);
@@ -271,7 +273,7 @@ impl MainTask {
                 Action::Check(ask) => self.check(*ask),
                 Action::Paths(paths) => {
                     self.prober.keep(&paths);
-                    self.notifier.set_ways(self.engine.usable_paths());
+                    self.tell_ways();
                 }
                 Action::Keep(standings) => {
                     self.workers.reconciler.send(Order::Standings(standings));
@@ -299,7 +301,7 @@ impl MainTask {
             Level::Error => tracing::error!("{}", told.text),
         }
         if matches!(told.kind, EventKind::UplinkHealth | EventKind::UplinkOrder) {
-            self.notifier.set_ways(self.engine.usable_paths());
+            self.tell_ways();
         }
         self.log.record(told, clock::wall());
     }
@@ -309,6 +311,14 @@ impl MainTask {
         let site = &self.engine.layout.site;
         self.notifier.adopt(&site.name, &site.notify, &self.log);
         self.api.send_replace(site.api.clone());
+        self.tell_ways();
+    }
+
+    /// Notices may go other ways now.
+    fn tell_ways(&self) {
+        if self.notifier.tells_somebody() {
+            self.notifier.set_ways(self.engine.usable_paths());
+        }
     }
 
     /// How many live connections servers have: a walk over all sessions, elsewhere.
@@ -527,102 +537,6 @@ impl MainTask {
                 .to_owned(),
         ))
     }
-
-    /// Has figures read.
-    fn measure(&mut self, whom: For) {
-        let (ask, answer) = oneshot::channel();
-        self.workers.reader.ask(Asked::Measures(self.engine.layout.clone(), ask));
-        self.pending.spawn(async move {
-            let answer = tokio::time::timeout(PATIENCE, answer).await;
-            let measures = answer.ok().and_then(Result::ok).unwrap_or_default();
-            Done::Measured(Box::new(Sample { at: clock::now(), measures }), whom)
-        });
-    }
-
-    fn status(&self, now: &Sample) -> Status {
-        let background = Background {
-            ready: self.engine.ready,
-            generation: self.engine.generation,
-            since: self.since,
-            applying: self.engine.is_applying(),
-            last_apply_ms: self.engine.last_apply_ms,
-            last_steer_ms: self.last_steer.map(|took| took.as_secs_f64() * 1000.0),
-            drift_repairs: self.engine.drift_repairs,
-            sessions_adopted: self.engine.sessions_adopted,
-            sessions_ended: self.engine.sessions_ended,
-            uplinks_since: self.engine.uplinks_since.clone(),
-            evacuated: self.engine.evacuated.clone(),
-            evacuated_servers: self.engine.evacuated_servers.clone(),
-            checks: &self.engine.checks,
-            troubles: &self.troubles,
-        };
-        let report = self.engine.report.as_ref();
-        let view = self.engine.view();
-        let judge = &self.engine.judge;
-        let sample = self.sample.as_ref();
-        build_status(&self.engine.layout, report, view.as_ref(), judge, &background, sample, now)
-    }
-
-    fn census(&self, sample: Sample) -> Census {
-        let engine = &self.engine;
-        let uplinks = engine.layout.site.uplinks.iter();
-        let bytes = uplinks.map(|uplink| {
-            let carried = sample.measures.bytes.get(&uplink.interface).copied();
-            (uplink.name.to_string(), carried.unwrap_or_default())
-        });
-        let marked = sample.measures.sessions.iter().filter(|(mark, _)| **mark != 0);
-        Census {
-            bytes: bytes.collect(),
-            sessions: marked.map(|(_, count)| count).sum(),
-            failovers: by_name(&engine.failovers.failovers),
-            failbacks: by_name(&engine.failovers.failbacks),
-            applies: engine.applies.clone(),
-            events: self.log.totals(),
-            notices: self.notifier.counts(),
-            conntrack: sample.measures.conntrack,
-            status: self.status(&sample),
-            maps: sample.measures.maps,
-        }
-    }
-}
-
-/// With the names that people know.
-fn by_name(counts: &BTreeMap<Place, u64>) -> BTreeMap<(String, &'static str), u64> {
-    let named =
-        |((uplink, family), count): (&Place, &u64)| ((uplink.to_string(), family.as_str()), *count);
-    counts.iter().map(named).collect()
-}
-
-/// The server of that name, which may be in one group alone if none is given.
-fn find_server(layout: &Layout, group: Option<&str>, server: &str) -> Result<Seat, Refusal> {
-    let groups = layout.site.groups.values();
-    let groups = groups.filter(|one| group.is_none_or(|name| one.name.as_str() == name));
-    let seat = |group: &Group| {
-        let server = group.servers.iter().find(|one| one.name.as_str() == server)?;
-        Some((group.name.clone(), server.name.clone()))
-    };
-    let found: Vec<Seat> = groups.filter_map(seat).collect();
-    let shown = |seats: &[Seat]| {
-        let all = seats.iter().take(20).map(|(group, server)| format!("{group}/{server}"));
-        all.collect::<Vec<_>>().join(", ")
-    };
-    match found.as_slice() {
-        [seat] => Ok(seat.clone()),
-        [] => {
-            let name = group.map_or_else(|| server.to_owned(), |group| format!("{group}/{server}"));
-            let all = layout.site.groups.values().flat_map(|group| {
-                group.servers.iter().map(|server| (group.name.clone(), server.name.clone()))
-            });
-            let all: Vec<Seat> = all.collect();
-            Err(Refusal(format!("there is no server `{name}`: there are {}", shown(&all))))
-        }
-        several => Err(Refusal(format!("`{server}` is the name of several: {}", shown(several)))),
-    }
-}
-
-fn unknown(uplink: &str, layout: &Layout) -> Refusal {
-    let names: Vec<&str> = layout.site.uplinks.iter().map(|one| one.name.as_str()).collect();
-    Refusal(format!("there is no uplink `{uplink}`: there are {}", names.join(", ")))
 }
 
 /// Elsewhere, for the devices have to be read. If this process ends meanwhile, the next one announces.

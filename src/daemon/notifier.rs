@@ -103,6 +103,10 @@ impl Notifier {
         Sink { notify: notify.clone(), site: site.to_owned(), tally, task }
     }
 
+    pub(super) fn tells_somebody(&self) -> bool {
+        !self.sinks.is_empty()
+    }
+
     /// These ways out are usable now.
     pub(super) fn set_ways(&self, usable: Vec<Path>) {
         self.ways.send_if_modified(|ways| {
