@@ -146,6 +146,11 @@ impl Counts {
         }
     }
 
+    /// Whether a map of bindings was full.
+    pub(super) fn finds_full(&self) -> bool {
+        !self.full.is_empty()
+    }
+
     /// Fills in what was counted.
     pub(super) fn fill(&self, measures: &mut Measures) {
         measures.counted = Some(self.wall);

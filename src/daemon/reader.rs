@@ -27,8 +27,10 @@ use crate::plan::{Layout, Standings, names};
 /// As many sessions and bindings as are counted for each who asks.
 const FEW: usize = 5000;
 
-/// So many times as long as a count takes, no other is begun.
+/// So many times as long as a count takes, no other is begun; sooner when a map was full, for people
+/// wait for that to end.
 const REST: u32 = 100;
+const SHORT_REST: u32 = 20;
 
 /// A question, with the way back.
 pub(super) enum Asked {
@@ -139,7 +141,8 @@ impl Worker {
             let counts = Arc::new(Counts::take(&mut self.tools, layout, &self.ages));
             return self.last.insert(counts).clone();
         };
-        if !self.counting && known.at.elapsed() >= known.took * REST {
+        let rest = if known.finds_full() { SHORT_REST } else { REST };
+        if !self.counting && known.at.elapsed() >= known.took * rest {
             self.counting = true;
             self.walker.ask(Walk::Counts(layout.clone(), self.counted.0.clone()));
         }
