@@ -13,10 +13,10 @@ HOMING := $(TARGET)/release/homing
 
 # program:package of Debian. homing itself calls only nft; the lab also ip; the tests all of them.
 PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential python3:python3
-# What the scenarios in netns-tests/programs.rs and ike.rs use as servers and clients. The last is
-# strongSwan's ESP in user space.
+# What the scenarios in netns-tests/programs.rs, ike.rs and metrics.rs use as servers and clients. The
+# last is strongSwan's ESP in user space.
 TEST_PROGRAMS := nginx:nginx-light curl:curl dnsmasq:dnsmasq-base dig:bind9-dnsutils vsftpd:vsftpd \
-    charon-systemd:charon-systemd swanctl:strongswan-swanctl \
+    charon-systemd:charon-systemd swanctl:strongswan-swanctl promtool:prometheus \
     /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so:libcharon-extra-plugins
 
 # The unit tests of the kernel room make network namespaces. Without root that takes a user namespace.
@@ -62,7 +62,7 @@ deps deps-test:
 	    trap 'rm -f $(POLICY)' EXIT; printf '#!/bin/sh\nexit 101\n' > $(POLICY); chmod +x $(POLICY); fi; \
 	apt-get update -qq; \
 	apt-get install -y -qq --no-install-recommends "$${missing[@]}" < /dev/null; \
-	for pair in nginx-light:nginx vsftpd:vsftpd charon-systemd:strongswan; do \
+	for pair in nginx-light:nginx vsftpd:vsftpd charon-systemd:strongswan prometheus:prometheus; do \
 	    case " $${missing[*]} " in *" $${pair%%:*} "*) \
 	        [ ! -d /run/systemd/system ] || systemctl disable --quiet "$${pair##*:}";; esac; done
 

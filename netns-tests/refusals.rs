@@ -108,7 +108,7 @@ fn a_wrong_profile_at_start_changes_nothing() {
 #[test]
 fn commands_without_a_process_say_so() {
     let site = Site::prepare(V4, |b| b);
-    for command in ["status", "uplinks", "policies", "bindings", "reload"] {
+    for command in ["status", "uplinks", "policies", "bindings", "events", "sessions", "reload"] {
         let outcome = site.homing(&[command]);
         assert_eq!(outcome.code, Some(3), "{command}: {outcome:?}");
         assert!(!outcome.stderr.is_empty(), "{command}: {outcome:?}");

@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "daemon",
         &["model", "profile", "steering", "kstate", "health", "probe", "plan", "kernel", "clock"],
     ),
-    ("api", &["model", "plan", "daemon"]),
+    ("api", &["model", "profile", "plan", "daemon"]),
     ("lab", &["model", "profile"]),
     ("hostile", &["model", "profile", "kstate", "plan", "kernel", "probe", "daemon", "api", "cli"]),
     (

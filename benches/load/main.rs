@@ -1,4 +1,4 @@
-//! `cargo bench --bench load [-- evacuation|failover|probing|reload|server-bindings|server-moves|services|steer|sweep]`:
+//! `cargo bench --bench load [-- evacuation|failover|probing|reload|server-bindings|server-moves|services|steer|sweep|watch]`:
 //! what homing costs while it works, on sites in network namespaces, with the release binary. Prints figures; judges none.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench stops where it cannot go on
@@ -12,12 +12,13 @@ mod reload;
 mod services;
 mod steer;
 mod sweep;
+mod watch;
 
 use std::time::Duration;
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    let all: [(&str, fn()); 9] = [
+    let all: [(&str, fn()); 10] = [
         ("evacuation", failover::measure_evacuation),
         ("failover", failover::measure),
         ("probing", failover::measure_probing),
@@ -27,6 +28,7 @@ fn main() {
         ("services", services::measure),
         ("steer", steer::measure),
         ("sweep", sweep::measure),
+        ("watch", watch::measure),
     ];
     for (name, measure) in all {
         if chosen.is_empty() || chosen.iter().any(|wanted| wanted == name) {

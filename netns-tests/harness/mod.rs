@@ -3,6 +3,7 @@
 mod answers;
 pub mod callers;
 pub mod farm;
+pub mod http;
 pub mod program;
 mod site;
 mod snapshot;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use homing::lab::{self, Client, Protocol, Session};
 
@@ -104,6 +104,18 @@ impl Site {
                 .unwrap_or_else(|error| panic!("{when}: session of {before} broke: {error}"));
             assert_eq!(now, before, "{when}: a session moved");
         }
+    }
+
+    /// How long after this moment new sessions of a host take this uplink; those that take another
+    /// are given up soon.
+    pub fn time_until_way(&self, host: u16, uplink: &str, since: Instant) -> Duration {
+        let quick = self.lan().timeout(Duration::from_millis(100));
+        let look = || {
+            let session = quick.open(Protocol::Tcp, Some(self.host(host)), self.server(0, 80));
+            (session.ok().map(|session| self.uplink(&session)), since.elapsed())
+        };
+        let found = until(PATIENCE, look, |(way, _)| way.as_deref() == Some(uplink));
+        found.unwrap_or_else(|last| panic!("new sessions take {last:?} and not {uplink}")).1
     }
 
     /// Waits until new sessions of a host take this uplink.

@@ -1,10 +1,10 @@
 //! The server on bytes that no client of ours sent: for [`crate::hostile`].
 
-use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+use super::connections::{Answering, serve};
+use super::gate::Gate;
 use super::server::router;
 
 /// More than a request of ours, less than what would take long.
@@ -17,16 +17,15 @@ pub fn request(bytes: &[u8]) {
     };
     let (engine, _) = mpsc::channel(1);
     let (mut client, server) = tokio::io::duplex(MOST);
-    let service = TowerToHyperService::new(router(engine));
+    // From root, or most of it would get no further.
+    let answering = Answering::begin(router(engine), Gate::Local(Some((0, 0))));
     let talk = async {
-        let serve = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(server), service);
         let send = async {
             let _ = client.write_all(&bytes[..bytes.len().min(MOST)]).await;
             let _ = client.shutdown().await;
             let _ = client.read_to_end(&mut Vec::new()).await;
         };
-        let _ = tokio::join!(serve, send);
+        let _ = tokio::join!(serve(server, answering), send);
     };
     runtime.block_on(talk);
 }

@@ -1,63 +1,39 @@
-//! Answers.
+//! Answers: what is at which path.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{self, HeaderMap, StatusCode, header};
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::Semaphore;
 
+use super::answers::{Answer, Desk, Engine, Refused, large};
 use super::explain::Asked;
-use crate::daemon::{Binding, Refusal, Request, SessionLine, Status};
+use super::{events, metrics, openapi};
+use crate::daemon::{Binding, Cursor, Request, SessionQuery, Status};
 use crate::plan::Admin;
+use crate::plan::explain::Explanation;
+use crate::profile;
 
-/// The socket's name in the runtime directory.
-pub const SOCKET: &str = "api.sock";
+/// The largest profile, and a byte more: then it is refused for its size.
+pub(super) const LARGEST_PROFILE: usize = (4 << 20) + 1;
 
-type Engine = mpsc::Sender<Request>;
+/// So long the body of a request may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// The socket's file; it is removed with this.
-#[derive(Debug)]
-pub struct SocketFile(PathBuf);
+/// Sessions on a page, where nobody says how many, and at most.
+const PAGE: (usize, usize) = (1000, 10_000);
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // One that stays is no obstacle to anybody.
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Opens the socket (a stale one is no obstacle) and answers from then on.
-///
-/// # Errors
-/// When the directory or the socket cannot be made.
-pub fn serve(runtime_dir: &std::path::Path, engine: Engine) -> io::Result<SocketFile> {
-    fs::create_dir_all(runtime_dir)?;
-    let path = runtime_dir.join(SOCKET);
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&path)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-    let router = router(engine);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!("the API ended: {error}");
-        }
-    });
-    Ok(SocketFile(path))
-}
+/// Profiles that are checked at once: that may take a while, and memory.
+static CHECKING: Semaphore = Semaphore::const_new(1);
 
 /// What is at which path.
 pub(super) fn router(engine: Engine) -> Router {
@@ -69,66 +45,52 @@ pub(super) fn router(engine: Engine) -> Router {
         .route("/v1/groups", get(groups))
         .route("/v1/bindings", get(bindings))
         .route("/v1/sessions", get(sessions))
+        .route("/v1/events", get(events::list_or_stream))
+        .route("/v1/events/stream", get(events::stream))
         .route("/v1/explain", get(explain))
         .route("/v1/uplinks/{name}/{order}", post(order))
         .route("/v1/servers/{name}/{order}", post(order_server_alone))
         .route("/v1/servers/{group}/{name}/{order}", post(order_server))
         .route("/v1/reload", post(reload))
-        .fallback(|| async { refuse(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .route("/v1/check", post(check))
+        .route("/v1/openapi.json", get(document))
+        .route("/metrics", get(measure))
+        .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
-            refuse(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
+            Refused::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
         })
-        .with_state(engine)
+        .with_state(Desk::new(engine))
 }
 
-/// Asks the engine; its end is the caller's.
-async fn ask<T>(engine: &Engine, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Option<T> {
-    let (reply, answer) = oneshot::channel();
-    engine.send(request(reply)).await.ok()?;
-    answer.await.ok()
+async fn status(State(desk): State<Desk>) -> Answer<Json<Status>> {
+    Ok(Json(desk.ask(Request::Status).await?))
 }
 
-async fn whole_status(engine: &Engine) -> Result<Status, Response> {
-    ask(engine, Request::Status).await.ok_or_else(stopping)
+async fn uplinks(State(desk): State<Desk>) -> Answer<Json<Value>> {
+    let status = desk.ask(Request::Status).await?;
+    Ok(Json(json!({ "version": 1, "uplinks": status.uplinks })))
 }
 
-async fn status(State(engine): State<Engine>) -> Response {
-    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| Json(s).into_response())
+async fn policies(State(desk): State<Desk>) -> Answer<Json<Value>> {
+    let status = desk.ask(Request::Status).await?;
+    Ok(Json(json!({ "version": 1, "policies": status.policies })))
 }
 
-async fn uplinks(State(engine): State<Engine>) -> Response {
-    let uplinks = |status: Status| Json(json!({ "version": 1, "uplinks": status.uplinks }));
-    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| uplinks(s).into_response())
+async fn services(State(desk): State<Desk>) -> Answer<Json<Value>> {
+    let status = desk.ask(Request::Status).await?;
+    Ok(Json(json!({ "version": 1, "services": status.services, "groups": status.groups })))
 }
 
-async fn policies(State(engine): State<Engine>) -> Response {
-    let policies = |status: Status| Json(json!({ "version": 1, "policies": status.policies }));
-    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| policies(s).into_response())
-}
-
-async fn services(State(engine): State<Engine>) -> Response {
-    let services =
-        |s: Status| Json(json!({ "version": 1, "services": s.services, "groups": s.groups }));
-    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| services(s).into_response())
-}
-
-async fn groups(State(engine): State<Engine>) -> Response {
-    let groups = |status: Status| Json(json!({ "version": 1, "groups": status.groups }));
-    whole_status(&engine).await.map_or_else(|refusal| refusal, |s| groups(s).into_response())
+async fn groups(State(desk): State<Desk>) -> Answer<Json<Value>> {
+    let status = desk.ask(Request::Status).await?;
+    Ok(Json(json!({ "version": 1, "groups": status.groups })))
 }
 
 /// Written as they are: there may be a hundred thousand.
-#[derive(Debug, serde::Serialize)]
-struct Bindings {
+#[derive(Debug, serde::Serialize, JsonSchema)]
+pub(super) struct Bindings {
     version: u32,
     bindings: Vec<Binding>,
-}
-
-/// The same of sessions.
-#[derive(Debug, serde::Serialize)]
-struct Sessions {
-    version: u32,
-    sessions: Vec<SessionLine>,
 }
 
 /// Which bindings are wanted.
@@ -144,38 +106,49 @@ struct WantedBindings {
 #[serde(default, deny_unknown_fields)]
 struct WantedSessions {
     uplink: Option<String>,
+    policy: Option<String>,
     service: Option<String>,
     server: Option<String>,
+    client: Option<IpAddr>,
+    limit: Option<usize>,
+    after: Option<String>,
 }
 
 async fn sessions(
-    State(engine): State<Engine>,
+    State(desk): State<Desk>,
     wanted: Result<Query<WantedSessions>, QueryRejection>,
-) -> Response {
-    let wanted = match wanted {
-        Ok(Query(wanted)) => wanted,
-        Err(bad) => return refuse(StatusCode::BAD_REQUEST, &bad.body_text()),
-    };
-    match ask(&engine, Request::Sessions).await {
-        Some(Ok(mut sessions)) => {
-            sessions.retain(|session| wanted.admits(session));
-            Json(Sessions { version: 1, sessions }).into_response()
-        }
-        Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
-        None => stopping(),
-    }
+) -> Answer {
+    let Query(wanted) = wanted.map_err(|wrong| bad(wrong.body_text()))?;
+    let query = wanted.query().map_err(bad)?;
+    let place = desk.place().await?;
+    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+    let page = desk.order(failed, |reply| Request::Sessions(query, reply)).await?;
+    large(place, page).await
+}
+
+fn bad(reason: String) -> Refused {
+    Refused::new(StatusCode::BAD_REQUEST, reason)
 }
 
 impl WantedSessions {
-    fn admits(&self, session: &SessionLine) -> bool {
-        let is = |wanted: &Option<String>, has: &Option<String>| wanted.is_none() || wanted == has;
-        // A server by its name alone, or with its group.
-        let server = self.server.as_ref().is_none_or(|wanted| {
-            session.server.as_ref().is_some_and(|has| {
-                has == wanted || has.split_once('/').is_some_and(|(_, name)| name == wanted)
-            })
-        });
-        is(&self.uplink, &session.uplink) && is(&self.service, &session.service) && server
+    fn query(self) -> Result<SessionQuery, String> {
+        let limit = self.limit.unwrap_or(PAGE.0);
+        if !(1..=PAGE.1).contains(&limit) {
+            return Err(format!("limit: a number from 1 to {}", PAGE.1));
+        }
+        let after = self.after.map(|text| Cursor::parse(&text).ok_or(text)).transpose();
+        let after = after.map_err(|text| {
+            format!("after: `{text}` is not what `next` of a page before this one was")
+        })?;
+        Ok(SessionQuery {
+            uplink: self.uplink,
+            policy: self.policy,
+            service: self.service,
+            server: self.server,
+            client: self.client,
+            after,
+            limit,
+        })
     }
 }
 
@@ -191,93 +164,113 @@ impl WantedBindings {
 }
 
 async fn bindings(
-    State(engine): State<Engine>,
+    State(desk): State<Desk>,
     wanted: Result<Query<WantedBindings>, QueryRejection>,
-) -> Response {
-    let wanted = match wanted {
-        Ok(Query(wanted)) => wanted,
-        Err(bad) => return refuse(StatusCode::BAD_REQUEST, &bad.body_text()),
-    };
-    match ask(&engine, Request::Bindings).await {
-        Some(Ok(mut bindings)) => {
-            bindings.retain(|binding| wanted.admits(binding));
-            Json(Bindings { version: 1, bindings }).into_response()
-        }
-        Some(Err(Refusal(reason))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, &reason),
-        None => stopping(),
-    }
+) -> Answer {
+    let Query(wanted) = wanted.map_err(|wrong| bad(wrong.body_text()))?;
+    let place = desk.place().await?;
+    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+    let mut bindings = desk.order(failed, Request::Bindings).await?;
+    bindings.retain(|binding| wanted.admits(binding));
+    large(place, Bindings { version: 1, bindings }).await
 }
 
 async fn explain(
-    State(engine): State<Engine>,
+    State(desk): State<Desk>,
     asked: Result<Query<Asked>, QueryRejection>,
-) -> Response {
-    let question = asked.map_err(|bad| bad.body_text()).and_then(|Query(asked)| asked.question());
-    let question = match question {
-        Ok(question) => Box::new(question),
-        Err(reason) => return refuse(StatusCode::BAD_REQUEST, &reason),
-    };
-    match ask(&engine, |reply| Request::Explain(question, reply)).await {
-        Some(Ok(explanation)) => Json(explanation).into_response(),
-        Some(Err(Refusal(reason))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-        None => stopping(),
-    }
+) -> Answer<Json<Explanation>> {
+    let Query(asked) = asked.map_err(|wrong| bad(wrong.body_text()))?;
+    let question = Box::new(asked.question().map_err(bad)?);
+    let failed = StatusCode::UNPROCESSABLE_ENTITY;
+    Ok(Json(desk.order(failed, |reply| Request::Explain(question, reply)).await?))
 }
 
-async fn reload(State(engine): State<Engine>) -> Response {
-    match ask(&engine, Request::Reload).await {
-        Some(Ok(generation)) => Json(json!({ "generation": generation })).into_response(),
-        Some(Err(Refusal(reason))) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &reason),
-        None => stopping(),
-    }
+async fn reload(State(desk): State<Desk>) -> Answer<Json<Value>> {
+    let generation = desk.order(StatusCode::UNPROCESSABLE_ENTITY, Request::Reload).await?;
+    Ok(Json(json!({ "generation": generation })))
+}
+
+/// Checks a profile, on another thread: it may be a hostile one.
+async fn check(State(desk): State<Desk>, request: http::Request<Body>) -> Answer {
+    let place = desk.place().await?;
+    let reading = axum::body::to_bytes(request.into_body(), LARGEST_PROFILE);
+    let bytes = tokio::time::timeout(BODY_TIME, reading)
+        .await
+        .map_err(|_| Refused::new(StatusCode::REQUEST_TIMEOUT, "the profile does not arrive"))?;
+    let bytes = bytes.map_err(|_| {
+        let reason = "a profile is no longer than 4 MB, and must arrive whole";
+        Refused::new(StatusCode::PAYLOAD_TOO_LARGE, reason)
+    })?;
+    let Ok(Ok(_turn)) = tokio::time::timeout(BODY_TIME, CHECKING.acquire()).await else {
+        let reason = "other profiles are being checked: try again later";
+        return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, reason));
+    };
+    let checking = tokio::task::spawn_blocking(move || {
+        let loaded = profile::load_bytes(&bytes);
+        profile::to_json(&loaded.findings)
+    });
+    let findings = checking.await.map_err(|_| {
+        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the profile cannot be checked")
+    })?;
+    large(place, findings).await
 }
 
 async fn order(
-    State(engine): State<Engine>,
-    Path((name, order)): Path<(String, String)>,
-) -> Response {
-    let Some(admin) = Admin::ordered(&order) else {
-        return refuse(StatusCode::NOT_FOUND, "an uplink takes drain, disable and enable");
-    };
-    match ask(&engine, |reply| Request::Order(name.clone(), admin, reply)).await {
-        Some(Ok(())) => Json(json!({ "uplink": name, "admin": admin.as_str() })).into_response(),
-        Some(Err(Refusal(reason))) => refuse(StatusCode::NOT_FOUND, &reason),
-        None => stopping(),
-    }
+    State(desk): State<Desk>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Answer<Json<Value>> {
+    let Path((name, order)) = path.map_err(|wrong| bad(wrong.body_text()))?;
+    let admin = ordered(&order, "an uplink")?;
+    let request = |reply| Request::Order(name.clone(), admin, reply);
+    desk.order(StatusCode::NOT_FOUND, request).await?;
+    Ok(Json(json!({ "uplink": name, "admin": admin.as_str() })))
 }
 
 async fn order_server(
-    State(engine): State<Engine>,
-    Path((group, name, order)): Path<(String, String, String)>,
-) -> Response {
-    give_order(&engine, Some(group), name, &order).await
+    State(desk): State<Desk>,
+    path: Result<Path<(String, String, String)>, PathRejection>,
+) -> Answer<Json<Value>> {
+    let Path((group, name, order)) = path.map_err(|wrong| bad(wrong.body_text()))?;
+    give_order(&desk, Some(group), name, &order).await
 }
 
 async fn order_server_alone(
-    State(engine): State<Engine>,
-    Path((name, order)): Path<(String, String)>,
-) -> Response {
-    give_order(&engine, None, name, &order).await
+    State(desk): State<Desk>,
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Answer<Json<Value>> {
+    let Path((name, order)) = path.map_err(|wrong| bad(wrong.body_text()))?;
+    give_order(&desk, None, name, &order).await
 }
 
-async fn give_order(engine: &Engine, group: Option<String>, name: String, order: &str) -> Response {
-    let Some(admin) = Admin::ordered(order) else {
-        return refuse(StatusCode::NOT_FOUND, "a server takes drain, disable and enable");
-    };
-    match ask(engine, |reply| Request::OrderServer(group, name, admin, reply)).await {
-        Some(Ok(server)) => {
-            Json(json!({ "server": server, "admin": admin.as_str() })).into_response()
-        }
-        Some(Err(Refusal(reason))) => refuse(StatusCode::NOT_FOUND, &reason),
-        None => stopping(),
-    }
+async fn give_order(
+    desk: &Desk,
+    group: Option<String>,
+    name: String,
+    order: &str,
+) -> Answer<Json<Value>> {
+    let admin = ordered(order, "a server")?;
+    let request = |reply| Request::OrderServer(group, name, admin, reply);
+    let server = desk.order(StatusCode::NOT_FOUND, request).await?;
+    Ok(Json(json!({ "server": server, "admin": admin.as_str() })))
 }
 
-fn stopping() -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, "homing is stopping")
+fn ordered(order: &str, whom: &str) -> Answer<Admin> {
+    let unknown =
+        || Refused::new(StatusCode::NOT_FOUND, format!("{whom} takes drain, disable and enable"));
+    Admin::ordered(order).ok_or_else(unknown)
 }
 
-fn refuse(status: StatusCode, reason: &str) -> Response {
-    let body: Value = json!({ "error": reason });
-    (status, Json(body)).into_response()
+async fn document() -> Json<Value> {
+    Json(openapi::document())
+}
+
+async fn measure(State(desk): State<Desk>, headers: HeaderMap) -> Answer {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = metrics::Format::wanted(accept.unwrap_or_default());
+    let census = desk.ask(Request::Census).await?;
+    let writing = tokio::task::spawn_blocking(move || metrics::write(&census, format));
+    let text = writing.await.map_err(|_| {
+        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the figures cannot be written")
+    })?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }

@@ -189,6 +189,27 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show what has happened since homing started
+    #[command(after_help = "Example: homing events --follow --kind failover,failback")]
+    Events {
+        /// Go on with what happens, until it is interrupted
+        #[arg(long, short)]
+        follow: bool,
+        /// Only these kinds, with commas between them
+        #[arg(long, value_name = "KIND,…")]
+        kind: Option<String>,
+        /// Only those about this uplink
+        #[arg(long, value_name = "UPLINK")]
+        uplink: Option<String>,
+        /// Only those about this server
+        #[arg(long, value_name = "GROUP/NAME")]
+        server: Option<String>,
+        #[command(flatten)]
+        runtime: Runtime,
+        /// Print JSON; with --follow, one event on each line
+        #[arg(long)]
+        json: bool,
+    },
     /// Look for what comes in homing's way on this host, and say what to do about it
     Doctor {
         /// The profile; without it, networks and devices are not looked at

@@ -28,17 +28,47 @@ pub(super) fn services(runtime_dir: &Path, json: bool) -> ExitCode {
 }
 
 /// What is wanted, where something is.
-type Wanted<'a> = [(&'a str, Option<String>)];
+pub(super) type Wanted<'a> = [(&'a str, Option<String>)];
+
+/// Sessions that are asked for at once.
+const PAGE: usize = 10_000;
 
 pub(super) fn bindings(runtime_dir: &Path, wanted: &Wanted<'_>, json: bool) -> ExitCode {
     get(runtime_dir, &query("/v1/bindings", wanted), json, show::bindings)
 }
 
 pub(super) fn sessions(runtime_dir: &Path, wanted: &Wanted<'_>, json: bool) -> ExitCode {
-    get(runtime_dir, &query("/v1/sessions", wanted), json, show::sessions)
+    let sessions = ask(runtime_dir, async |client| all_pages(&client, wanted).await);
+    match sessions {
+        Ok(all) if json => print(&laid_out(&all.to_string())),
+        Ok(all) => print(show::sessions(&all).trim_end()),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
 }
 
-fn query(path: &str, wanted: &Wanted<'_>) -> String {
+/// Page after page: there may be many.
+async fn all_pages(client: &Client, wanted: &Wanted<'_>) -> Result<Value, ClientError> {
+    let mut all = Vec::new();
+    let mut wanted = wanted.to_vec();
+    wanted.push(("limit", Some(PAGE.to_string())));
+    loop {
+        let mut page = client.get(&query("/v1/sessions", &wanted)).await?;
+        if let Some(sessions) = page["sessions"].as_array_mut() {
+            all.append(sessions);
+        }
+        let next = page["next"].as_str().map(str::to_owned);
+        if next.is_none() {
+            page["total"] = all.len().into();
+            page["sessions"] = all.into();
+            return Ok(page);
+        }
+        wanted.retain(|(key, _)| *key != "after");
+        wanted.push(("after", next));
+    }
+}
+
+pub(super) fn query(path: &str, wanted: &Wanted<'_>) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (key, value) in wanted {
         if let Some(value) = value {
@@ -122,7 +152,7 @@ fn laid_out(answer: &str) -> String {
     value.flatten().map_or_else(|| answer.to_owned(), |value| format!("{value:#}"))
 }
 
-fn ask<T>(
+pub(super) fn ask<T>(
     runtime_dir: &Path,
     question: impl AsyncFnOnce(Client) -> Result<T, ClientError>,
 ) -> Result<T, ExitCode> {
@@ -131,7 +161,7 @@ fn ask<T>(
     runtime.block_on(question(Client::new(runtime_dir))).map_err(|error| {
         eprintln!("homing: {error}");
         ExitCode::from(match error {
-            ClientError::NotRunning(_) => NOT_RUNNING,
+            ClientError::NotRunning(_) | ClientError::Gone => NOT_RUNNING,
             _ => FAILED,
         })
     })

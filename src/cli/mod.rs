@@ -4,6 +4,7 @@ mod arguments;
 pub mod check;
 mod control;
 mod doctor;
+mod events;
 mod explain;
 mod kernel;
 mod lab;
@@ -52,6 +53,13 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Sessions { uplink, service, server, runtime, json } => {
             let wanted = [("uplink", uplink), ("service", service), ("server", server)];
             control::sessions(&runtime.runtime_dir, &wanted, json)
+        }
+        Command::Events { follow, kind, uplink, server, runtime, json } => {
+            let wanted = [("kind", kind), ("uplink", uplink), ("server", server)];
+            match follow {
+                true => events::follow(&runtime.runtime_dir, &wanted, json),
+                false => events::list(&runtime.runtime_dir, &wanted, json),
+            }
         }
         Command::Bindings { service, client, runtime, json } => {
             let client = client.map(|client| client.to_string());

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing_subscriber::EnvFilter;
 
 use super::arguments::{Runtime, State};
 use crate::api;
 use crate::daemon::{self, Options};
+use crate::model::Api;
 
 /// How many requests may wait for the engine.
 const WAITING: usize = 64;
@@ -31,8 +32,9 @@ fn block_on(options: Options) -> anyhow::Result<()> {
         .context("cannot start the runtime")?;
     let runtime_dir = options.runtime_dir.clone();
     let (engine, requests) = mpsc::channel(WAITING);
-    let serve = move || api::serve(&runtime_dir, engine);
-    Ok(runtime.block_on(daemon::run(options, requests, serve))?)
+    let (wish, wished) = watch::channel(Api::default());
+    let serve = move || api::serve(&runtime_dir, engine, wished);
+    Ok(runtime.block_on(daemon::run(options, requests, wish, serve))?)
 }
 
 /// To stderr; under systemd, which adds the time itself, without it.

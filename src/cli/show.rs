@@ -188,7 +188,7 @@ pub(super) fn bindings(answer: &Value) -> String {
 pub fn show_any(answer: &[u8]) {
     if let Ok(answer) = serde_json::from_slice::<Value>(answer) {
         let _ = (status(&answer), uplinks(&answer), policies(&answer), bindings(&answer));
-        let _ = (services(&answer), sessions(&answer));
+        let _ = (services(&answer), sessions(&answer), super::events::show(&answer));
     }
 }
 

@@ -8,10 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::Level;
+use super::events::{Level, Told};
 use super::judge::describe;
 use crate::health::{Action, Board, Figures, Health, Member, Question, Terms};
-use crate::model::{Check, CheckKind, Family, Group, Name, Outcome, Protocol, Server, Service};
+use crate::model::{
+    Check, CheckKind, EventKind, Family, Group, Name, Outcome, Protocol, Server, Service,
+};
 use crate::plan::inbound::{DealtBy, choose};
 use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, Standings};
 
@@ -65,7 +67,7 @@ pub(super) struct Checks {
     last: u64,
     seed: u64,
     asks: Vec<CheckAsk>,
-    told: Vec<(Level, String)>,
+    told: Vec<Told>,
 }
 
 impl Checks {
@@ -215,10 +217,10 @@ impl Checks {
             Admin::Enabled => drop(self.admin.remove(seat)),
             other => drop(self.admin.insert(seat.clone(), other)),
         }
-        self.told.push((
-            Level::Info,
-            format!("server {}/{} is {} by order", seat.0, seat.1, admin.as_str()),
-        ));
+        let name = format!("{}/{}", seat.0, seat.1);
+        let text = format!("server {name} is {} by order", admin.as_str());
+        let told = Told::new(Level::Info, EventKind::ServerOrder, text).of_server(name);
+        self.told.push(told.with("admin", admin.as_str()));
         self.refresh(seat);
     }
 
@@ -238,7 +240,7 @@ impl Checks {
     }
 
     /// What is to be asked and told since the last time.
-    pub(super) fn take(&mut self) -> (Vec<CheckAsk>, Vec<(Level, String)>) {
+    pub(super) fn take(&mut self) -> (Vec<CheckAsk>, Vec<Told>) {
         (std::mem::take(&mut self.asks), std::mem::take(&mut self.told))
     }
 
@@ -428,7 +430,10 @@ impl Checks {
         }
         line += &self.tell_takers(layout, group);
         let level = if now.health > Health::Down { Level::Info } else { Level::Warning };
-        self.told.push((level, line));
+        let told = Told::new(level, EventKind::ServerHealth, line);
+        let told = told.of_server(format!("{group}/{server}"));
+        let told = told.with("health", now.shown()).with("was", before.shown());
+        self.told.push(told.with("reason", now.reason));
     }
 
     fn tell_takers(&self, layout: &Layout, name: &Name) -> String {

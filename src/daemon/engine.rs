@@ -14,6 +14,8 @@
 //! [`SPACING`]. Without notices a round looks every [`PATROL`]; after a failure, sooner, with
 //! doubling pauses.
 
+mod telling;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,22 +24,24 @@ use std::time::{Duration, Instant, SystemTime};
 use super::announcing::{Announcing, lines};
 use super::checks::{CheckAsk, Checks, Seat};
 use super::dealing::{BUDGET, Carried, Dealing};
+use super::durations::Durations;
 use super::evacuations::Evacuations;
 use super::evacuator::{Evacuated, Move};
-use super::judge::{Ask, Judge, Ruling, overall};
+use super::events::{Level, Told};
+use super::failovers::{Failovers, Selections};
+use super::judge::{Ask, Judge, Ruling};
 use super::loads::{LoadDealing, Loads};
 use super::mending::Mended;
 use super::reconcile::{Live, Round};
 use super::reconciler::InForce;
 use super::report::Report;
 use super::server_moves::ServerMoves;
-use crate::health::{Figures, Health, Question};
+use crate::health::{Health, Question};
 use crate::kernel::{Notice, Unreachable};
 use crate::kstate::{NftOp, OwnAddress};
-use crate::model::{Family, Name, Outcome, Uplink};
+use crate::model::{EventKind, Family, Name, Outcome, Uplink};
 use crate::plan::{Admin, Dealt, Layout, Mender, Standings, Steering, UplinkFacts, View};
 use crate::probe::Path;
-use crate::steering::Selection;
 
 /// The least time between the starts of two rounds.
 const SPACING: Duration = Duration::from_millis(20);
@@ -113,18 +117,9 @@ pub(super) enum Action {
     /// The first apply was found right: tell the service manager.
     Ready,
     /// Tell people.
-    Tell(Level, String),
+    Tell(Told),
     /// The site of this generation is in force (or, with a reason, could not be put in force).
     Settled(u64, Option<String>),
-}
-
-/// How important a line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
-    /// As wished.
-    Info,
-    /// Not as wished.
-    Warning,
 }
 
 /// All that is decided on.
@@ -150,7 +145,9 @@ pub(super) struct Engine {
     /// What was told last of each uplink.
     told: BTreeMap<Name, (Health, Admin)>,
     /// Who took new sessions then.
-    chosen: BTreeMap<Name, BTreeMap<Family, Selection>>,
+    chosen: Selections,
+    pub(super) failovers: Failovers,
+    pub(super) applies: Durations,
     /// When it was last kept how uplinks answer.
     kept: Option<Instant>,
     /// There may be something to tell of them.
@@ -204,6 +201,8 @@ impl Engine {
             admin,
             told: BTreeMap::new(),
             chosen: BTreeMap::new(),
+            failovers: Failovers::default(),
+            applies: Durations::default(),
             evacuations: Evacuations::default(),
             announcing: Announcing::default(),
             server_moves: ServerMoves::default(),
@@ -292,7 +291,7 @@ impl Engine {
             Event::Evacuated(evacuated) => {
                 evacuated.add_to(&mut self.evacuated, &mut self.evacuated_servers);
                 let told = evacuated.tell().into_iter();
-                actions.extend(told.map(|text| Action::Tell(Level::Info, text)));
+                actions.extend(told.map(Action::Tell));
             }
             Event::Steered => self.unsteered = false,
             Event::Unreachable(neighbour) => {
@@ -316,7 +315,7 @@ impl Engine {
         }
         let (asks, told) = self.checks.take();
         actions.extend(asks.into_iter().map(|ask| Action::Check(Box::new(ask))));
-        actions.extend(told.into_iter().map(|(level, text)| Action::Tell(level, text)));
+        actions.extend(told.into_iter().map(Action::Tell));
         self.follow_judge(now, wall, &mut actions);
         self.evacuate(now, &mut actions);
         self.announce(now, &mut actions);
@@ -340,7 +339,7 @@ impl Engine {
                 Notice::Overrun => {
                     let text =
                         "the kernel had more to tell than we could hear: looking at everything";
-                    actions.push(Action::Tell(Level::Warning, text.to_owned()));
+                    actions.push(Action::Tell(Told::remark(Level::Warning, text)));
                 }
                 _ => {}
             }
@@ -440,6 +439,14 @@ impl Engine {
         self.dealing.deal(&self.layout, &view, &self.judge, budget, held)
     }
 
+    /// The ways out of uplinks that may take new sessions.
+    pub(super) fn usable_paths(&self) -> Vec<Path> {
+        let Some(view) = self.view() else { return self.judge.paths() };
+        let usable = |(uplink, family): &(Name, Family)| view.usable(uplink, *family);
+        let ways = self.judge.ways().filter(|(place, _)| usable(place));
+        ways.map(|(_, path)| path.clone()).collect()
+    }
+
     /// Whether live connections are wanted, once a second.
     pub(super) fn wants_loads(&self) -> bool {
         LoadDealing::is_needed(&self.layout)
@@ -486,7 +493,8 @@ impl Engine {
         self.sessions_adopted += mended.adopted;
         self.sessions_ended += mended.ended.values().sum::<u64>();
         let told = mended.tell().into_iter();
-        actions.extend(told.map(|text| Action::Tell(Level::Info, text)));
+        let told = told.map(|text| Told::new(Level::Info, EventKind::SessionsMended, text));
+        actions.extend(told.map(Action::Tell));
     }
 
     fn handle_report(
@@ -500,6 +508,7 @@ impl Engine {
         if report.steps > 0 {
             self.evacuations.retry();
             self.last_apply_ms = Some(report.took.as_secs_f64() * 1000.0);
+            self.applies.add(report.took);
         }
         self.handle_mended(&report.mended, actions);
         self.tell_drift(&report, actions);
@@ -510,21 +519,24 @@ impl Engine {
         match &report.failure {
             None => {
                 if self.failures > 0 {
-                    let text = "the kernel's state is as wished again".to_owned();
-                    actions.push(Action::Tell(Level::Info, text));
+                    let text = "the kernel's state is as wished again";
+                    let told = Told::new(Level::Info, EventKind::KernelRestored, text);
+                    actions.push(Action::Tell(told));
                 }
                 self.failures = 0;
             }
             Some(failure) => {
                 if self.report.as_ref().and_then(|last| last.failure.as_ref()) != Some(failure) {
                     let text = format!("not everything is in force: {}", failure.reason);
-                    actions.push(Action::Tell(Level::Warning, text));
+                    let told = Told::new(Level::Warning, EventKind::KernelDegraded, text);
+                    actions.push(Action::Tell(told.with("missing", failure.missing.clone())));
                 }
                 let pause = (RETRY.0 * 2_u32.saturating_pow(self.failures.min(10))).min(RETRY.1);
                 self.failures += 1;
                 self.due = self.due.max(now + SPACING).min(now + pause);
             }
         }
+        actions.extend(self.tell_addresses(&report).into_iter().map(Action::Tell));
         let moved = self.remember_addresses(&report);
         if in_force.is_some() {
             let lost = report.drift.iter().any(|one| {
@@ -547,6 +559,7 @@ impl Engine {
             if !self.ready {
                 self.ready = true;
                 actions.push(Action::Ready);
+                actions.push(Action::Tell(Told::new(Level::Info, EventKind::Ready, "ready")));
             }
         }
         if self.settled < report.generation {
@@ -584,25 +597,6 @@ impl Engine {
         Some(Action::Mend(report.layout.clone(), Box::new(mender)))
     }
 
-    fn tell_drift(&mut self, report: &Report, actions: &mut Vec<Action>) {
-        let authors = std::mem::take(&mut self.authors);
-        if report.drift.is_empty() {
-            return;
-        }
-        self.drift_repairs += 1;
-        let authors: Vec<String> = authors.into_iter().collect();
-        let by =
-            if authors.is_empty() { String::new() } else { format!(" by {}", authors.join(", ")) };
-        let first = report.drift.first().map_or("", String::as_str);
-        let more = match report.drift.len() {
-            0 | 1 => String::new(),
-            several => format!(" (and {} more)", several - 1),
-        };
-        let text = format!("our state was changed{by}; put right: {first}{more}");
-        actions.push(Action::Tell(Level::Warning, text));
-    }
-
-    /// One line for each uplink whose ways out have changed.
     /// The ways out may be others now.
     fn find_paths(&mut self, report: &Report, now: Instant, actions: &mut Vec<Action>) {
         let (Some(view), Some(seen)) = (&report.view, &report.seen) else { return };
@@ -628,100 +622,12 @@ impl Engine {
         view.choose(&self.layout);
         Some(view)
     }
-
-    /// One line for each uplink whose health has changed, or what people want of it.
-    fn tell_uplinks(&mut self, wall: SystemTime, actions: &mut Vec<Action>) {
-        let (Some(view), Some(report)) = (self.view(), &self.report) else { return };
-        let layout = report.layout.clone();
-        let mut steered = tell_selections(&layout, &self.chosen, &view.selections);
-        for (uplink, _) in layout.uplinks() {
-            let name = &uplink.name;
-            let standing = overall(&view, name);
-            let now = (standing.health, view.standings.admin(name));
-            let before = self.told.insert(name.clone(), now);
-            if before == Some(now) {
-                continue;
-            }
-            self.uplinks_since.insert(name.clone(), wall);
-            let mut line = format!("uplink {name} is {}", standing.health.as_str());
-            match before {
-                Some((was, _)) if was != now.0 => line += &format!(" (was {})", was.as_str()),
-                _ => {}
-            }
-            match (before.map_or(Admin::Enabled, |(_, was)| was), now.1) {
-                (was, admin) if was == admin && admin == Admin::Enabled => {}
-                (was, admin) if was == admin => line += &format!(", {}", admin.as_str()),
-                (_, admin) => line += &format!(", {} by order", admin.as_str()),
-            }
-            if !standing.reason.is_empty() {
-                line += &format!(": {}", standing.reason);
-            }
-            line += &self.tell_figures(name);
-            line += &std::mem::take(&mut steered);
-            let good = standing.health > Health::Down;
-            actions.push(Action::Tell(if good { Level::Info } else { Level::Warning }, line));
-        }
-        self.chosen = view.selections;
-    }
-
-    /// What was measured of an uplink, as the end of a line.
-    fn tell_figures(&self, uplink: &Name) -> String {
-        let mut text = String::new();
-        for family in Family::BOTH {
-            let Figures { loss: Some(loss), rtt, jitter } = self.judge.figures(uplink, family)
-            else {
-                continue;
-            };
-            text += &format!("; IPv{}: loss {:.0} %", family.digit(), loss * 100.0);
-            for (what, time) in [("rtt", rtt), ("jitter", jitter)] {
-                let milliseconds = time.map(|time| time.as_secs_f64() * 1000.0);
-                text += &milliseconds.map_or(String::new(), |ms| format!(", {what} {ms:.1} ms"));
-            }
-        }
-        text
-    }
-}
-
-/// How many policies a line names.
-const MOST_NAMED: usize = 3;
-
-/// Whose new sessions go elsewhere than before, as the end of a line.
-fn tell_selections(
-    layout: &Layout,
-    before: &BTreeMap<Name, BTreeMap<Family, Selection>>,
-    now: &BTreeMap<Name, BTreeMap<Family, Selection>>,
-) -> String {
-    let mut moved: BTreeMap<String, BTreeSet<&Name>> = BTreeMap::new();
-    for (policy, families) in now {
-        for (family, selection) in families {
-            let was = before.get(policy).and_then(|families| families.get(family));
-            if was.is_none_or(|was| was.owners == selection.owners) {
-                continue;
-            }
-            let owners = layout.uplinks().filter(|(_, id)| selection.owners.contains_key(&id.0));
-            let names: Vec<&str> = owners.map(|(uplink, _)| uplink.name.as_str()).collect();
-            let to = match names.as_slice() {
-                [] => "nowhere".to_owned(),
-                names => names.join(", "),
-            };
-            moved.entry(to).or_default().insert(policy);
-        }
-    }
-    let line = |(to, policies): (String, BTreeSet<&Name>)| {
-        let named: Vec<&str> = policies.iter().take(MOST_NAMED).map(|name| name.as_str()).collect();
-        let more = match policies.len().saturating_sub(MOST_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more policies"),
-        };
-        format!("; new sessions of {}{more} go to {to}", named.join(", "))
-    };
-    moved.into_iter().map(line).collect()
 }
 
 fn rule(rulings: Vec<Ruling>, actions: &mut Vec<Action>) {
     actions.extend(rulings.into_iter().map(|ruling| match ruling {
         Ruling::Ask(ask) => Action::Ask(ask),
-        Ruling::Tell(level, text) => Action::Tell(level, text),
+        Ruling::Tell(told) => Action::Tell(told),
     }));
 }
 

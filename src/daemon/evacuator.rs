@@ -10,11 +10,12 @@ use tokio::sync::mpsc;
 
 use super::checks::Seat;
 use super::dismissal::{Dismisser, leaver};
+use super::events::{Level, Told};
 use super::server_moves::ServerEvacuation;
 use crate::clock;
 use crate::kernel::{Conntrack, Hush, Kernel as _, KernelError, Linux, Ranges, Session, Timeouts};
 use crate::kstate::{Bytes, ElementData, NftOp, Step};
-use crate::model::{Family, Mark, MarkLayout, MarkMask, Match, Name, Protocol};
+use crate::model::{EventKind, Family, Mark, MarkLayout, MarkMask, Match, Name, Protocol};
 use crate::plan::{Evacuation, Exit, detour_key, detour_shape, is_dismissed, names};
 
 /// So often the sessions are gone through: some are missed when the table is made larger meanwhile,
@@ -418,28 +419,37 @@ impl Evacuated {
     }
 
     /// What people should know.
-    pub(super) fn tell(&self) -> Vec<String> {
+    pub(super) fn tell(&self) -> Vec<Told> {
+        let about = |text| {
+            let told = Told::new(Level::Info, EventKind::SessionsEvacuated, text);
+            match &self.from {
+                Left::Uplink(uplink) => told.of_uplink(uplink),
+                Left::Server((group, server)) => told.of_server(format!("{group}/{server}")),
+            }
+        };
         let line = |(policy, (reset, released)): (&Name, &(u64, u64))| {
             let from = match &self.from {
                 Left::Uplink(uplink) => format!("{uplink} (policy {policy})"),
                 Left::Server((group, server)) => format!("server {group}/{server}"),
             };
-            format!(
+            let text = format!(
                 "evacuated {} sessions of {from}: {reset} clients reset, {released} sessions \
                  released, within {:.1} ms",
                 reset + released,
                 self.took.as_secs_f64() * 1000.0
-            )
+            );
+            about(text).with("reset", *reset).with("released", *released)
         };
         let anew = || {
             let over = match &self.from {
                 Left::Uplink(uplink) => uplink.to_string(),
                 Left::Server((group, server)) => format!("{group}/{server}"),
             };
-            format!(
+            let text = format!(
                 "{} connections over {over} that nobody had answered yet begin anew",
                 self.unanswered
-            )
+            );
+            about(text).with("unanswered", self.unanswered)
         };
         self.counts.iter().map(line).chain((self.unanswered > 0).then(anew)).collect()
     }

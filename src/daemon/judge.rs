@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::engine::Level;
+use super::events::{Level, Told};
 use crate::health::{self, Board, Figures, Judgement, Member, Question, Terms};
 use crate::kernel::Unreachable;
 use crate::model::{Family, Host, Name, Outcome, Probe, Target, Uplink};
@@ -29,7 +29,7 @@ pub(super) struct Ask {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Ruling {
     Ask(Box<Ask>),
-    Tell(Level, String),
+    Tell(Told),
 }
 
 /// Judges the uplinks of a site.
@@ -217,6 +217,11 @@ impl Judge {
         self.courts.iter().filter_map(|court| court.board.poll_timeout()).min()
     }
 
+    /// The ways that can be asked over now, each with its uplink and family.
+    pub(super) fn ways(&self) -> impl Iterator<Item = (&(Name, Family), &Path)> {
+        self.paths.iter()
+    }
+
     /// The ways that can be asked over now.
     pub(super) fn paths(&self) -> Vec<Path> {
         self.paths.values().cloned().collect()
@@ -332,11 +337,12 @@ impl Court {
                 let target = &self.targets.get(target)?.target;
                 let text =
                     format!("{target} answers over no uplink, while others do: it does not count");
-                Some(Ruling::Tell(Level::Warning, text))
+                Some(Ruling::Tell(Told::remark(Level::Warning, text)))
             }
             health::Action::TargetBack(target) => {
                 let target = &self.targets.get(target)?.target;
-                Some(Ruling::Tell(Level::Info, format!("{target} answers again: it counts")))
+                let text = format!("{target} answers again: it counts");
+                Some(Ruling::Tell(Told::remark(Level::Info, text)))
             }
         };
         actions.into_iter().filter_map(rule).collect()
@@ -383,7 +389,7 @@ impl Court {
         let answers = matches!(outcome, Outcome::Reply(_));
         *known = Some(answers);
         let text = format!("uplink {}: {}", seat.name, place(answers));
-        vec![Ruling::Tell(Level::Info, text)]
+        vec![Ruling::Tell(Told::remark(Level::Info, text).of_uplink(&seat.name))]
     }
 
     fn standing(&self, index: usize) -> Standing {

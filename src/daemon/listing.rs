@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::checks::Seat;
@@ -41,23 +42,28 @@ pub(super) fn service_maps(layout: &Layout) -> Vec<ServiceMap<'_>> {
 }
 
 /// When bindings were first seen.
-#[derive(Default)]
-pub(super) struct Ages(HashMap<String, HashMap<Bytes, Instant>>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ages(Arc<Mutex<FirstSeen>>);
+
+/// By map and key.
+type FirstSeen = HashMap<String, HashMap<Bytes, Instant>>;
 
 impl Ages {
     /// A map holds these now.
-    pub(super) fn see(&mut self, map: &str, elements: &[DumpedElement]) {
+    pub(super) fn see(&self, map: &str, elements: &[DumpedElement]) {
         let now = clock::now();
-        let mut known = self.0.remove(map).unwrap_or_default();
+        let mut maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = maps.remove(map).unwrap_or_default();
         let since = |element: &DumpedElement| {
             (element.key.clone(), known.remove(&element.key).unwrap_or(now))
         };
         let seen = elements.iter().map(since).collect();
-        self.0.insert(map.to_owned(), seen);
+        maps.insert(map.to_owned(), seen);
     }
 
     fn of(&self, map: &str, key: &Bytes) -> Option<u64> {
-        Some(self.0.get(map)?.get(key)?.elapsed().as_secs())
+        let maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(maps.get(map)?.get(key)?.elapsed().as_secs())
     }
 }
 

@@ -51,18 +51,5 @@ pub fn load_profile(file: &Path) -> Result<(Site, String), LoadError> {
     if let Some(key) = site.without_engine.first() {
         return Err(LoadError::NoEngine { file: file.to_owned(), key: key.clone() });
     }
-    let warnings = findings + &not_served_yet(&site);
-    Ok((site, warnings))
-}
-
-/// What is accepted but has no effect in this version.
-fn not_served_yet(site: &Site) -> String {
-    let open: Vec<String> = site.api.listen.iter().map(ToString::to_string).collect();
-    if open.is_empty() {
-        return String::new();
-    }
-    format!(
-        "note: api.listen: this version answers on its Unix socket only, not on {}\n",
-        open.join(", ")
-    )
+    Ok((site, findings))
 }

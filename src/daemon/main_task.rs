@@ -1,5 +1,8 @@
 //! The main task: hears everything, decides by the engine, hands work over, and waits for none of it.
 
+mod figures;
+mod orders;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,34 +10,38 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::checks::{CheckAsk, Seat};
-use super::engine::{Action, Engine, Event, Level};
+use super::checks::CheckAsk;
+use super::engine::{Action, Engine, Event};
 use super::evacuator::{Evacuated, Evacuator};
+use super::events::{EventLog, Level, Told};
 use super::judge::{Ask, Judge};
 use super::loading::{LoadError, load_profile};
 use super::loads::Loads;
 use super::mending::Mended;
+use super::notifier::Notifier;
 use super::reader::{Asked, Reader};
 use super::reconciler::{InForce, Order, Reconciler};
 use super::report::Report;
-use super::requests::{Refusal, Request};
+use super::requests::{Census, Refusal, Request};
 use super::run::RunError;
-use super::status::{Background, Sample, Status, build_status};
+use super::status::{Sample, Status};
 use super::sweeper::Sweeper;
 use super::usher::Usher;
+use super::walker::Walk;
 use crate::clock;
 use crate::health::Question;
 use crate::kernel::{
     Announcer, Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes,
 };
 use crate::kstate::{NftOp, OwnAddress, Step};
-use crate::model::{Family, Group, Outcome, Site};
+use crate::model::{Api, EventKind, Family, Outcome, Site};
 use crate::plan::{Layout, Limits, Remembered, Standings};
 use crate::probe::Prober;
+use orders::{find_server, unknown};
 
 /// How often rates are measured while nobody asks.
 const SAMPLING: Duration = Duration::from_secs(10);
@@ -72,14 +79,24 @@ type Reply = oneshot::Sender<Result<u64, Refusal>>;
 
 /// Work that this task had begun elsewhere, and that is done.
 enum Done {
-    /// Figures were read: for this asker, or for the rates.
-    Measured(Sample, Option<oneshot::Sender<Status>>),
+    /// Figures were read.
+    Measured(Box<Sample>, For),
     /// The profile was read, for these askers.
     Loaded(Box<Result<(Site, String), LoadError>>, Vec<Reply>),
     /// A named target was looked up.
     Resolved(String, Vec<IpAddr>),
     /// Live connections were counted, if they could be.
     Loads(Option<Loads>),
+}
+
+/// Whom figures are for.
+enum For {
+    /// The rates.
+    Rates,
+    /// This asker.
+    Status(oneshot::Sender<Status>),
+    /// The same, who wants to know more.
+    Census(oneshot::Sender<Census>),
 }
 
 /// All that the task knows.
@@ -105,6 +122,12 @@ pub(super) struct MainTask {
     checked: (UnboundedSender<Checked>, UnboundedReceiver<Checked>),
     /// When named targets are looked up again.
     lookup: Instant,
+    log: EventLog,
+    notifier: Notifier,
+    /// How the API is to listen.
+    api: watch::Sender<Api>,
+    /// What it cannot do.
+    troubles: Vec<String>,
 }
 
 /// What came of a question.
@@ -119,6 +142,7 @@ impl MainTask {
         mut remembered: Remembered,
         profile: PathBuf,
         workers: Workers,
+        api: watch::Sender<Api>,
     ) -> MainTask {
         remembered.learn(&layout.ids);
         MainTask {
@@ -138,6 +162,10 @@ impl MainTask {
             answers: mpsc::unbounded_channel(),
             checked: mpsc::unbounded_channel(),
             lookup: clock::now(),
+            log: EventLog::new(),
+            notifier: Notifier::new(),
+            api,
+            troubles: Vec::new(),
         }
     }
 
@@ -161,6 +189,7 @@ impl MainTask {
         let mut loads = tokio::time::interval(TRAFFIC);
         loads.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = tokio::time::interval(watchdog_interval());
+        self.adopt_listeners();
         self.handle(Event::Timer);
         loop {
             let due = self.engine.poll_timeout();
@@ -215,7 +244,7 @@ impl MainTask {
                     Err(error) => tracing::error!("a task of ours ended: {error}"),
                 },
                 _ = hangup.recv() => self.reload(None),
-                _ = sampling.tick() => self.measure(None),
+                _ = sampling.tick() => self.measure(For::Rates),
                 _ = traffic.tick(), if self.engine.wants_traffic() => self.read_traffic(),
                 _ = loads.tick(), if self.engine.wants_loads() => self.read_loads(),
                 _ = watchdog.tick() => {
@@ -242,7 +271,10 @@ impl MainTask {
                 Action::Announce(addresses) => announce(addresses),
                 Action::Ask(ask) => self.ask(*ask),
                 Action::Check(ask) => self.check(*ask),
-                Action::Paths(paths) => self.prober.keep(&paths),
+                Action::Paths(paths) => {
+                    self.prober.keep(&paths);
+                    self.tell_ways();
+                }
                 Action::Keep(standings) => {
                     self.workers.reconciler.send(Order::Standings(standings));
                 }
@@ -253,20 +285,46 @@ impl MainTask {
                     self.workers.sweeper.restore(layout, *view);
                 }
                 Action::Ready => {
-                    tracing::info!("ready");
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
                 }
-                Action::Tell(Level::Info, text) => tracing::info!("{text}"),
-                Action::Tell(Level::Warning, text) => tracing::warn!("{text}"),
+                Action::Tell(told) => self.tell(told),
                 Action::Settled(generation, failure) => self.settle(generation, failure.as_ref()),
             }
+        }
+    }
+
+    /// A line in the journal, an event for those who follow.
+    fn tell(&mut self, told: Told) {
+        match told.level {
+            Level::Info => tracing::info!("{}", told.text),
+            Level::Warning => tracing::warn!("{}", told.text),
+            Level::Error => tracing::error!("{}", told.text),
+        }
+        if matches!(told.kind, EventKind::UplinkHealth | EventKind::UplinkOrder) {
+            self.tell_ways();
+        }
+        self.log.record(told, clock::wall());
+    }
+
+    /// Who is told, and where the API listens, is as the site in force says.
+    fn adopt_listeners(&mut self) {
+        let site = &self.engine.layout.site;
+        self.notifier.adopt(&site.name, &site.notify, &self.log);
+        self.api.send_replace(site.api.clone());
+        self.tell_ways();
+    }
+
+    /// Notices may go other ways now.
+    fn tell_ways(&self) {
+        if self.notifier.tells_somebody() {
+            self.notifier.set_ways(self.engine.usable_paths());
         }
     }
 
     /// How many live connections servers have: a walk over all sessions, elsewhere.
     fn read_loads(&mut self) {
         let (ask, answer) = oneshot::channel();
-        self.workers.reader.ask(Asked::Loads(self.engine.layout.clone(), ask));
+        self.workers.reader.walk(Walk::Loads(self.engine.layout.clone(), ask));
         self.pending.spawn(async move { Done::Loads(answer.await.ok()) });
     }
 
@@ -345,8 +403,13 @@ impl MainTask {
     fn answer(&mut self, request: Request) {
         let layout = self.engine.layout.clone();
         match request {
-            Request::Status(reply) => self.measure(Some(reply)),
-            Request::Bindings(reply) => self.workers.reader.ask(Asked::Bindings(layout, reply)),
+            Request::Status(reply) => self.measure(For::Status(reply)),
+            Request::Census(reply) => self.measure(For::Census(reply)),
+            // Whoever does not wait any more does not mind.
+            Request::Events(reply) => drop(reply.send(self.log.list())),
+            Request::Follow(reply) => drop(reply.send(self.log.follow())),
+            Request::Trouble(troubles) => self.troubles = troubles,
+            Request::Bindings(reply) => self.workers.reader.walk(Walk::Bindings(layout, reply)),
             Request::Explain(question, reply) => {
                 self.workers.reader.ask(Asked::Explain(
                     layout,
@@ -365,9 +428,9 @@ impl MainTask {
                 // Whoever does not wait any more does not mind.
                 let _ = reply.send(answer);
             }
-            Request::Sessions(reply) => {
-                let view = self.engine.view().unwrap_or_default();
-                self.workers.reader.ask(Asked::Sessions(layout, Box::new(view), reply));
+            Request::Sessions(query, reply) => {
+                let view = Box::new(self.engine.view().unwrap_or_default());
+                self.workers.reader.walk(Walk::Sessions(layout, view, query, reply));
             }
             Request::Order(uplink, admin, reply) => {
                 let known = layout.site.uplinks.iter().find(|one| one.name.as_str() == uplink);
@@ -386,11 +449,10 @@ impl MainTask {
 
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Measured(sample, Some(reply)) => {
-                // Whoever does not wait any more does not mind.
-                let _ = reply.send(self.status(&sample));
-            }
-            Done::Measured(sample, None) => self.sample = Some(sample),
+            // Whoever does not wait any more does not mind.
+            Done::Measured(sample, For::Status(reply)) => drop(reply.send(self.status(&sample))),
+            Done::Measured(sample, For::Census(reply)) => drop(reply.send(self.census(*sample))),
+            Done::Measured(sample, For::Rates) => self.sample = Some(*sample),
             Done::Loads(loads) => {
                 if let Some(loads) = loads {
                     self.handle(Event::Loads(loads));
@@ -447,10 +509,15 @@ impl MainTask {
                 self.lookup = clock::now();
                 let generation = self.engine.generation;
                 self.waiting.extend(replies.into_iter().map(|reply| (generation, reply)));
-                tracing::info!("profile read again: generation {generation}");
+                self.adopt_listeners();
+                let text = format!("profile read again: generation {generation}");
+                let told = Told::new(Level::Info, EventKind::ProfileReloaded, text);
+                self.tell(told.with("generation", generation));
             }
             Err(refusal) => {
-                tracing::error!("reload refused, the running profile stays in force:\n{refusal}");
+                let text =
+                    format!("reload refused, the running profile stays in force:\n{refusal}");
+                self.tell(Told::new(Level::Error, EventKind::ProfileRefused, text));
                 for reply in replies {
                     let _ = reply.send(Err(refusal.clone()));
                 }
@@ -470,72 +537,6 @@ impl MainTask {
                 .to_owned(),
         ))
     }
-
-    /// Has figures read.
-    fn measure(&mut self, reply: Option<oneshot::Sender<Status>>) {
-        let (ask, answer) = oneshot::channel();
-        self.workers.reader.ask(Asked::Measures(self.engine.layout.clone(), ask));
-        self.pending.spawn(async move {
-            let answer = tokio::time::timeout(PATIENCE, answer).await;
-            let measures = answer.ok().and_then(Result::ok).unwrap_or_default();
-            Done::Measured(Sample { at: clock::now(), measures }, reply)
-        });
-    }
-
-    fn status(&self, now: &Sample) -> Status {
-        let background = Background {
-            ready: self.engine.ready,
-            generation: self.engine.generation,
-            since: self.since,
-            applying: self.engine.is_applying(),
-            last_apply_ms: self.engine.last_apply_ms,
-            last_steer_ms: self.last_steer.map(|took| took.as_secs_f64() * 1000.0),
-            drift_repairs: self.engine.drift_repairs,
-            sessions_adopted: self.engine.sessions_adopted,
-            sessions_ended: self.engine.sessions_ended,
-            uplinks_since: self.engine.uplinks_since.clone(),
-            evacuated: self.engine.evacuated.clone(),
-            evacuated_servers: self.engine.evacuated_servers.clone(),
-            checks: &self.engine.checks,
-        };
-        let report = self.engine.report.as_ref();
-        let view = self.engine.view();
-        let judge = &self.engine.judge;
-        let sample = self.sample.as_ref();
-        build_status(&self.engine.layout, report, view.as_ref(), judge, &background, sample, now)
-    }
-}
-
-/// The server of that name, which may be in one group alone if none is given.
-fn find_server(layout: &Layout, group: Option<&str>, server: &str) -> Result<Seat, Refusal> {
-    let groups = layout.site.groups.values();
-    let groups = groups.filter(|one| group.is_none_or(|name| one.name.as_str() == name));
-    let seat = |group: &Group| {
-        let server = group.servers.iter().find(|one| one.name.as_str() == server)?;
-        Some((group.name.clone(), server.name.clone()))
-    };
-    let found: Vec<Seat> = groups.filter_map(seat).collect();
-    let shown = |seats: &[Seat]| {
-        let all = seats.iter().take(20).map(|(group, server)| format!("{group}/{server}"));
-        all.collect::<Vec<_>>().join(", ")
-    };
-    match found.as_slice() {
-        [seat] => Ok(seat.clone()),
-        [] => {
-            let name = group.map_or_else(|| server.to_owned(), |group| format!("{group}/{server}"));
-            let all = layout.site.groups.values().flat_map(|group| {
-                group.servers.iter().map(|server| (group.name.clone(), server.name.clone()))
-            });
-            let all: Vec<Seat> = all.collect();
-            Err(Refusal(format!("there is no server `{name}`: there are {}", shown(&all))))
-        }
-        several => Err(Refusal(format!("`{server}` is the name of several: {}", shown(several)))),
-    }
-}
-
-fn unknown(uplink: &str, layout: &Layout) -> Refusal {
-    let names: Vec<&str> = layout.site.uplinks.iter().map(|one| one.name.as_str()).collect();
-    Refusal(format!("there is no uplink `{uplink}`: there are {}", names.join(", ")))
 }
 
 /// Elsewhere, for the devices have to be read. If this process ends meanwhile, the next one announces.

@@ -7,29 +7,38 @@
 //!   happens next;
 //! - the **reconciler** (a thread, because netlink and `nft` block) owns the [`crate::kernel`]
 //!   handle and the state directory; it does one round at a time and reports;
-//! - the **reader** (a thread) reads figures and bindings for those who ask;
+//! - the **reader** (a thread) reads figures for those who ask, and the **walker** (a thread) lists and
+//!   counts sessions and bindings;
 //! - the **sweeper** (a thread) walks the sessions: it keeps bindings alive under them, and mends
 //!   sessions that went wrong;
-//! - the **API** tasks own a connection each and ask the engine.
+//! - the **API** tasks own a connection each and ask the engine;
+//! - the **notifier**'s tasks (one for each entry under `notify`) follow the event log.
 //!
 //! If the process is killed, traffic goes on as it was last steered: everything a packet needs is
 //! in the kernel.
 
+mod addresses;
 mod announcing;
 mod checks;
+mod counts;
 mod dealing;
 mod dismissal;
+mod durations;
 mod engine;
 mod evacuations;
 mod evacuator;
+mod events;
 mod exclusive;
 mod explaining;
+mod failovers;
 mod judge;
 mod listing;
 mod loading;
 mod loads;
 mod main_task;
 mod mending;
+mod notifier;
+mod paging;
 mod reader;
 mod reconcile;
 mod reconciler;
@@ -45,13 +54,19 @@ mod takedown;
 #[cfg(test)]
 mod tests_crash;
 mod usher;
+mod walker;
 
+pub use counts::FULL as MAP_SIZE;
+pub use durations::{BOUNDS, Durations};
+pub use events::{EventRecord, Following};
 pub use exclusive::{Exclusive, is_running};
 pub use loading::{LoadError, load_profile};
 pub use mending::Mended;
+pub use notifier::NoticeCounts;
+pub use paging::{Cursor, SessionPage, SessionQuery};
 pub use reconcile::{Round, observe_for};
 pub use report::{Failure, Measures, Report};
-pub use requests::{Binding, Refusal, Request, SessionLine};
+pub use requests::{Binding, Census, Refusal, Request, SessionLine};
 pub use run::{Options, RunError, run};
 #[doc(hidden)]
 pub use state::decode_state;

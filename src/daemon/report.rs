@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::mending::Mended;
 use crate::kstate::Snapshot;
@@ -62,6 +62,12 @@ pub struct Measures {
     pub full: BTreeMap<String, String>,
     /// Group and server → what it carries.
     pub servers: BTreeMap<(Name, Name), ServerMeasures>,
+    /// Map of bindings → how many it holds.
+    pub maps: BTreeMap<String, u64>,
+    /// When sessions and bindings were counted.
+    pub counted: Option<SystemTime>,
+    /// Entries of connection tracking, and how many there may be.
+    pub conntrack: Option<(u64, u64)>,
 }
 
 /// What a server carries.

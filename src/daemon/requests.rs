@@ -1,10 +1,17 @@
 //! What the API may ask of the engine.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::durations::Durations;
+use super::events::{EventRecord, Following};
+use super::notifier::NoticeCounts;
+use super::paging::{SessionPage, SessionQuery};
 use super::status::Status;
 use crate::plan::Admin;
 use crate::plan::explain::{Explanation, Question};
@@ -14,10 +21,18 @@ use crate::plan::explain::{Explanation, Question};
 pub enum Request {
     /// How are things?
     Status(oneshot::Sender<Status>),
+    /// How are things, and everything that is counted?
+    Census(oneshot::Sender<Census>),
+    /// What has happened?
+    Events(oneshot::Sender<Vec<Arc<EventRecord>>>),
+    /// What has happened, and what will?
+    Follow(oneshot::Sender<Following>),
+    /// What the API cannot do, in plain words; it replaces what it said before.
+    Trouble(Vec<String>),
     /// Which bindings are there?
     Bindings(oneshot::Sender<Result<Vec<Binding>, Refusal>>),
     /// Which sessions are there?
-    Sessions(oneshot::Sender<Result<Vec<SessionLine>, Refusal>>),
+    Sessions(SessionQuery, oneshot::Sender<Result<SessionPage, Refusal>>),
     /// Where does this session go, and why?
     Explain(Box<Question>, oneshot::Sender<Result<Explanation, Refusal>>),
     /// Read the profile again; answered when it is in force (with its generation), or refused.
@@ -34,8 +49,33 @@ pub enum Request {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
+/// The status, and what else is counted.
+#[derive(Debug, Clone)]
+pub struct Census {
+    /// The status.
+    pub status: Status,
+    /// Uplink → bytes received and sent by its device.
+    pub bytes: BTreeMap<String, (u64, u64)>,
+    /// Sessions that bear marks of ours.
+    pub sessions: u64,
+    /// Uplink and family → how often new sessions left it because it did not do well.
+    pub failovers: BTreeMap<(String, &'static str), u64>,
+    /// The same → how often they took it again.
+    pub failbacks: BTreeMap<(String, &'static str), u64>,
+    /// How long it took to put something in force.
+    pub applies: Durations,
+    /// Kind → events since the process started.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Map of bindings → how many it holds.
+    pub maps: BTreeMap<String, u64>,
+    /// Entries of connection tracking, and how many there may be.
+    pub conntrack: Option<(u64, u64)>,
+    /// Entry under `notify` → what became of its notices.
+    pub notices: BTreeMap<String, NoticeCounts>,
+}
+
 /// One binding, as the kernel has learned it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Binding {
     /// The policy, of a client of the LANs.
     pub policy: Option<String>,
@@ -67,7 +107,7 @@ pub struct Binding {
 }
 
 /// One session, as connection tracking has it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct SessionLine {
     /// `tcp`, `udp`, `icmp`, or the number.
     pub protocol: String,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::evacuator::Evacuator;
 use super::exclusive::Exclusive;
@@ -20,6 +20,7 @@ use super::usher::Usher;
 use crate::clock;
 use crate::kernel::{self, Hush, Kernel as _, KernelError, Linux, NetlinkError, Notices, Ranges};
 use crate::kstate::{Missing, Rule, Step};
+use crate::model::Api;
 use crate::plan::{Layout, Remembered, View};
 
 /// Where things are.
@@ -60,13 +61,14 @@ pub enum RunError {
 }
 
 /// Runs until SIGTERM or SIGINT. The data plane stays in place. What `open` gives, once this process
-/// has the namespace, is kept until the end.
+/// has the namespace, is kept until the end. How the API is to listen is told by `api`.
 ///
 /// # Errors
 /// When it cannot start, or loses the kernel.
 pub async fn run<Open>(
     options: Options,
     requests: mpsc::Receiver<Request>,
+    api: watch::Sender<Api>,
     open: impl FnOnce() -> io::Result<Open>,
 ) -> Result<(), RunError> {
     let (site, warnings) = load_profile(&options.profile)?;
@@ -102,7 +104,7 @@ pub async fn run<Open>(
         .map_err(|e| RunError::System("start a thread", e))?;
     sweeper.watch(layout.clone(), View::default());
     let _open = open().map_err(|e| RunError::System("open the socket", e))?;
-    let reader = Reader::start(Linux::open(ranges)?);
+    let reader = Reader::start(Linux::open(ranges)?, Linux::open(ranges)?);
     let usher =
         Usher::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
     let workers = Workers {
@@ -114,7 +116,7 @@ pub async fn run<Open>(
         linux: Linux::open(ranges)?.hushed(&hush),
         hush,
     };
-    let main = MainTask::new(layout, &standings, known, options.profile, workers);
+    let main = MainTask::new(layout, &standings, known, options.profile, workers, api);
     main.live(notices, reports, mended, evacuated, requests).await
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::checks::{Checks, Seat};
@@ -15,7 +16,7 @@ use crate::model::{Family, Mark, Name, Policy, PolicyId, Uplink, UplinkId};
 use crate::plan::{Admin, Layout, Standing, UplinkFacts, View};
 
 /// The whole status, version 1.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Status {
     /// Always 1.
     pub version: u32,
@@ -29,6 +30,9 @@ pub struct Status {
     pub since: String,
     /// How the kernel's state is.
     pub kernel: KernelStatus,
+    /// When sessions and bindings were last counted, RFC 3339: where there are many, not for each
+    /// who asks.
+    pub counted: Option<String>,
     /// What is wrong but keeps no packet from its way, in plain words.
     pub warnings: Vec<String>,
     /// By name.
@@ -42,7 +46,7 @@ pub struct Status {
 }
 
 /// How the kernel's state is.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct KernelStatus {
     /// `applied`, `applying` or `degraded`.
     pub state: &'static str,
@@ -63,7 +67,7 @@ pub struct KernelStatus {
 }
 
 /// One uplink.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct UplinkStatus {
     /// Its id.
     pub id: u8,
@@ -108,7 +112,7 @@ pub struct UplinkStatus {
 }
 
 /// One IP version of an uplink.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct FamilyStatus {
     /// `up`, `degraded`, `down` or `unknown`.
     pub health: &'static str,
@@ -123,7 +127,7 @@ pub struct FamilyStatus {
 }
 
 /// One policy.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct PolicyStatus {
     /// By uplink.
     pub members: BTreeMap<String, MemberStatus>,
@@ -132,7 +136,7 @@ pub struct PolicyStatus {
 }
 
 /// An uplink in a policy.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct MemberStatus {
     /// From 1.
     pub tier: usize,
@@ -160,6 +164,8 @@ pub(super) struct Background<'a> {
     pub(super) evacuated: BTreeMap<Name, u64>,
     pub(super) evacuated_servers: BTreeMap<Seat, u64>,
     pub(super) checks: &'a Checks,
+    /// What the API and others cannot do.
+    pub(super) troubles: &'a [String],
 }
 
 /// Measures and when they were read.
@@ -221,7 +227,8 @@ pub(super) fn build_status(
         generation: background.generation,
         since: clock::rfc3339(background.since),
         kernel: kernel_status(report, background),
-        warnings: report.and_then(|report| report.state_dir.clone()).into_iter().collect(),
+        counted: now.measures.counted.map(clock::rfc3339_millis),
+        warnings: warnings(report, background),
         uplinks: uplinks.collect(),
         policies: policies.collect(),
         services: status_services::services(layout, view, &now.measures),
@@ -233,6 +240,11 @@ pub(super) fn build_status(
             &now.measures,
         ),
     }
+}
+
+fn warnings(report: Option<&Report>, background: &Background<'_>) -> Vec<String> {
+    let state_dir = report.and_then(|report| report.state_dir.clone());
+    state_dir.into_iter().chain(background.troubles.iter().cloned()).collect()
 }
 
 fn kernel_status(report: Option<&Report>, background: &Background<'_>) -> KernelStatus {

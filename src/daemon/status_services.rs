@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ use crate::plan::inbound::{DealtBy, Numbered, choose, virtual_addresses};
 use crate::plan::{Admin, Layout, ServerStanding, View};
 
 /// One service.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ServiceStatus {
     /// The addresses at which it is reached now.
     pub r#virtual: Vec<IpAddr>,
@@ -38,14 +39,14 @@ pub struct ServiceStatus {
 }
 
 /// One group.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct GroupStatus {
     /// By name.
     pub servers: BTreeMap<String, ServerStatus>,
 }
 
 /// One server.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct ServerStatus {
     /// Its id within its group.
     pub id: u8,

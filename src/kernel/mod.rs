@@ -65,7 +65,7 @@ pub use nft_element::DumpedElement;
 pub use notices::{Neighbours, Notice, Notices, Unreachable};
 pub use rtnl::{NoSuchDevice, RouteError};
 pub use socket::NetlinkError;
-pub use traffic::read_device_bytes;
+pub use traffic::{read_device_bytes, read_fill};
 
 use self::nft_write::Writer;
 use self::rtnl::{Names, Rtnl};

@@ -15,6 +15,19 @@ pub fn read_device_bytes() -> io::Result<BTreeMap<IfName, (u64, u64)>> {
     Ok(parse(&fs::read_to_string("/proc/thread-self/net/dev")?))
 }
 
+/// How many sessions connection tracking holds in this thread's network namespace, and how many it
+/// may hold (`Documentation/networking/nf_conntrack-sysctl.rst`).
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn read_fill() -> io::Result<(u64, u64)> {
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"))?;
+        text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+    };
+    Ok((read("count")?, read("max")?))
+}
+
 fn parse(text: &str) -> BTreeMap<IfName, (u64, u64)> {
     let line = |line: &str| {
         let (name, figures) = line.split_once(':')?;

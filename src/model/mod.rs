@@ -9,6 +9,7 @@ mod firewall;
 mod identity;
 mod marks;
 mod names;
+mod notify;
 mod probe;
 mod service;
 mod site;
@@ -21,6 +22,7 @@ pub use firewall::{Allow, AllowTarget, Firewall, ForwardPolicy, InputPolicy};
 pub use identity::{GroupId, MemberId, PolicyId, ServerId, UplinkId, natural_id};
 pub use marks::{Mark, MarkLayout, MarkMask, RulePriority, TableId};
 pub use names::{IfName, InvalidName, Name};
+pub use notify::{EventKind, Messenger, Notify};
 pub use probe::{
     Check, CheckKind, Degraded, Host, HttpExpect, Outcome, Pace, Probe, Share, Target, Url,
 };

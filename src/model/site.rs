@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use super::{Firewall, Group, Helper, IfName, MarkLayout, Name, Policy, Probe, Service, Uplink};
+use super::{
+    Firewall, Group, Helper, IfName, MarkLayout, Name, Notify, Policy, Probe, Service, Uplink,
+};
 
 /// A validated profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +39,8 @@ pub struct Site {
     pub fast_path: FastPath,
     /// `api:`.
     pub api: Api,
+    /// Who is told of events, in the order of the file.
+    pub notify: Vec<Notify>,
     /// Sections that are valid but whose engine does not exist yet, as the keys stand in the file
     /// (`probes`, `services`, …); `run` refuses a profile that has any.
     pub without_engine: Vec<String>,

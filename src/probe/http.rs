@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, HOST, LOCATION, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -88,14 +88,14 @@ impl Question {
 }
 
 /// An address as it stands in a `Host` header.
-fn literal(address: IpAddr) -> String {
+pub(super) fn literal(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 
-fn with_port(host: String, tls: bool, port: u16) -> String {
+pub(super) fn with_port(host: String, tls: bool, port: u16) -> String {
     let usual = if tls { 443 } else { 80 };
     if port == usual { host } else { format!("{host}:{port}") }
 }
@@ -122,18 +122,13 @@ async fn exchange<S>(stream: S, question: &Question) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let failed = |error: hyper::Error| format!("HTTP: {error}");
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let request = Request::get(question.path.as_str())
         .header(HOST, question.host.as_str())
         .header(USER_AGENT, "homing")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("HTTP: {error}"))?;
-    // Both at once: the connection does the work, the answer is what counts.
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(failed)?;
+    let judge = async |response: Response<Incoming>| {
         if let Some(why) = question.refuse(&response) {
             return Err(why);
         }
@@ -144,6 +139,28 @@ where
             false => Err(question.blame(true, "another body than expected".to_owned())),
         }
     };
+    talk(stream, request, judge).await
+}
+
+fn failed(error: hyper::Error) -> String {
+    format!("HTTP: {error}")
+}
+
+/// Sends one request, and judges the answer.
+pub(super) async fn talk<S, B, T>(
+    stream: S,
+    request: Request<B>,
+    judge: impl AsyncFnOnce(Response<Incoming>) -> Result<T, String>,
+) -> Result<T, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    // Both at once: the connection does the work, the answer is what counts.
+    let answer = async { judge(sender.send_request(request).await.map_err(failed)?).await };
     tokio::pin!(connection, answer);
     tokio::select! {
         biased;

@@ -11,6 +11,7 @@ mod dns;
 mod echo;
 pub(crate) mod hostile;
 mod http;
+mod post;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -29,6 +30,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::{CheckKind, Family, Host, IfName, Outcome, Target};
+
+pub use self::post::Postman;
 
 use self::echo::Echo;
 use self::tls::Tls;

@@ -16,6 +16,7 @@ mod groups;
 mod lans;
 mod names;
 mod net;
+mod notify;
 mod overlap;
 mod parse;
 mod policies;
@@ -60,6 +61,7 @@ const KEYS: &[&str] = &[
     "fast-path",
     "helpers",
     "api",
+    "notify",
 ];
 
 /// What became of a profile.
@@ -166,6 +168,7 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
     let fast_path = top.get("fast-path", out).and_then(|n| settings::fast_path(n, out));
     let helpers = top.get("helpers", out).map(|node| settings::helpers(node, out));
     let api = top.get("api", out).and_then(|node| settings::api(node, out));
+    let notify = top.get("notify", out).map(|node| notify::read(node, out));
     let fast_path = fast_path.unwrap_or_default();
     let without_engine = without_engine(fast_path);
     let inline = all.uplinks.probes.into_iter();
@@ -186,6 +189,7 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
         routing: routing.unwrap_or_default(),
         fast_path,
         api: api.unwrap_or_default(),
+        notify: notify.unwrap_or_default(),
         without_engine,
     }
 }

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use values::{block, one_or_many, word};
 
+use crate::model::EventKind;
+
 /// The schema that `homing schema` prints.
 pub fn schema() -> Value {
     let mut schema = block(
@@ -35,6 +37,7 @@ pub fn schema() -> Value {
             ("fast-path", fast_path()),
             ("helpers", helpers()),
             ("api", api()),
+            ("notify", notify()),
         ],
     );
     if let Some(object) = schema.as_object_mut() {
@@ -154,10 +157,41 @@ fn api() -> Value {
             (
                 "token-file",
                 json!({ "type": "string", "pattern": "^/",
-                "description": "Where the token is kept that remote readers send." }),
+                "description": "Where the token is kept that readers by TCP must send." }),
             ),
         ],
     )
+}
+
+fn notify() -> Value {
+    let kinds = EventKind::ALL.map(EventKind::as_str);
+    let entry = block(
+        "One who is told: by `webhook` or by `command`.",
+        &[],
+        &[
+            (
+                "webhook",
+                json!({ "type": "string", "pattern": "^https?://",
+                "description": "Where each event is posted as JSON; tried again until it is taken." }),
+            ),
+            (
+                "command",
+                one_or_many(
+                    "A program, by its absolute path, and its arguments. It reads the event as JSON.",
+                    json!({ "type": "string" }),
+                ),
+            ),
+            (
+                "events",
+                one_or_many(
+                    "Of what; left out: of all but `remark` and `sessions-mended`.",
+                    json!({ "enum": kinds }),
+                ),
+            ),
+            ("timeout", values::time("How long one try may take.", "10s")),
+        ],
+    );
+    values::named("Who is told of events, each under a name.", entry)
 }
 
 #[cfg(test)]
@@ -168,7 +202,9 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::{check, groups, lans, policies, probes, services, settings, uplinks};
+    use super::super::{
+        check, groups, lans, notify, policies, probes, services, settings, uplinks,
+    };
     use super::schema;
 
     fn keys_at<'s>(schema: &'s Value, pointer: &str) -> BTreeSet<&'s str> {
@@ -202,6 +238,7 @@ mod tests {
             ("/properties/marks".to_owned(), settings::MARK_KEYS),
             ("/properties/routing".to_owned(), settings::ROUTING_KEYS),
             ("/properties/api".to_owned(), settings::API_KEYS),
+            (format!("/properties/notify/{named}"), notify::KEYS),
         ];
         for (pointer, keys) in places {
             let read: BTreeSet<&str> = keys.iter().copied().collect();

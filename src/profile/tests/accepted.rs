@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::model::{
-    Balance, CheckKind, Dscp, Gateway, Name, Pace, Persistence, PersistenceKey, PersistenceMode,
-    PortRange, Protocol, Site, Target, Virtual, WhenAllDown,
+    Balance, CheckKind, Dscp, EventKind, Gateway, Messenger, Name, Notify, Pace, Persistence,
+    PersistenceKey, PersistenceMode, PortRange, Protocol, Site, Target, Virtual, WhenAllDown,
 };
 use crate::profile::load;
 
@@ -173,4 +173,21 @@ fn windows_line_ends_and_a_byte_order_mark_are_no_obstacle() {
 fn an_empty_list_is_the_default_written_out() {
     let site = with("policies: []\nhelpers: []\nfirewall: { allow: [] }\napi: { listen: [] }\n");
     assert!(site.policies.is_empty() && site.helpers.is_empty());
+}
+
+#[test]
+fn who_says_nothing_more_is_told_the_news_within_ten_seconds() {
+    let site = with(
+        "notify:\n  chat: { webhook: \"https://chat.example.net/hook?x=1\" }\n  \
+         pager: { command: [/bin/page, --now], events: [failover], timeout: 2s }\n",
+    );
+    let [chat, pager] = site.notify.as_slice() else { panic!("{:?}", site.notify) };
+    assert!(matches!(&chat.by, Messenger::Webhook(url) if url.tls && url.path == "/hook?x=1"));
+    assert_eq!((&chat.events, chat.timeout), (&Notify::news(), Duration::from_secs(10)));
+    assert!(chat.events.contains(&EventKind::ProfileRefused));
+    assert!(!chat.events.contains(&EventKind::Remark));
+    let words = ["/bin/page", "--now"].map(str::to_owned).to_vec();
+    assert_eq!(pager.by, Messenger::Command(words));
+    assert_eq!(pager.events.iter().collect::<Vec<_>>(), [&EventKind::Failover]);
+    assert_eq!(pager.timeout, Duration::from_secs(2));
 }

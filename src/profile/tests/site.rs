@@ -394,6 +394,60 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        name: "a notice that nobody gets",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  fiber: { interface: wan0 }\n",
+            "  cable: { interface: wan1 }\n",
+            "notify: { chat: { events: failover } }\n",
+        ),
+        findings: &[
+            "5:17: error: notify.chat: nothing says how to tell (add `webhook: \"https://…\"` or `command: [/path/to/program]`)",
+        ],
+    },
+    Case {
+        name: "a notice by two ways",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  fiber: { interface: wan0 }\n",
+            "  cable: { interface: wan1 }\n",
+            "notify: { chat: { webhook: \"http://192.0.2.1/\", command: /bin/true } }\n",
+        ),
+        findings: &[
+            "5:58: error: notify.chat.command: `webhook` and `command` in one entry (make two entries of it)",
+        ],
+    },
+    Case {
+        name: "a notice of nothing that there is",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  fiber: { interface: wan0 }\n",
+            "  cable: { interface: wan1 }\n",
+            "notify: { chat: { webhook: \"ftp://192.0.2.1/\", events: [fail-over] } }\n",
+        ),
+        findings: &[
+            "5:28: error: notify.chat.webhook: expected an http or https address, not `ftp://192.0.2.1/` (for example \"http://192.0.2.3/generate_204\")",
+            "5:57: error: notify.chat.events[0]: expected a kind of event, not `fail-over` (did you mean `failover`?)",
+        ],
+    },
+    Case {
+        name: "a notice by a program in no place",
+        text: concat!(
+            "version: 1\n",
+            "uplinks:\n",
+            "  fiber: { interface: wan0 }\n",
+            "  cable: { interface: wan1 }\n",
+            "notify: { pager: { command: [page, now], timeout: 10m } }\n",
+        ),
+        findings: &[
+            "5:30: error: notify.pager.command[0]: `page` is not an absolute path (begin it with `/`; arguments are further items)",
+            "5:51: error: notify.pager.timeout: `10m` is out of range (from 100ms to 5m)",
+        ],
+    },
+    Case {
         name: "a page to come",
         text: concat!(
             "version: 1\n",

@@ -203,7 +203,7 @@ const CASES: &[Case] = &[
         name: "a file that is a list",
         text: "- version: 1\n",
         findings: &[
-            "1:1: error: : expected a block of keys, not a list (its keys are `version`, `site`, `uplinks`, `lans`, `probes`, `policies`, `groups`, `services`, `firewall`, `marks`, `routing`, `fast-path`, `helpers` and `api`)",
+            "1:1: error: : expected a block of keys, not a list (its keys are `version`, `site`, `uplinks`, `lans`, `probes`, `policies`, `groups`, `services`, `firewall`, `marks`, `routing`, `fast-path`, `helpers`, `api` and `notify`)",
         ],
     },
     Case {
