@@ -45,6 +45,7 @@ mod random;
 mod refusals;
 mod reload;
 mod servers;
+mod service;
 mod services;
 mod sessions;
 mod stage;

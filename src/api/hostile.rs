@@ -1,10 +1,13 @@
 //! The server on bytes that no client of ours sent: for [`crate::hostile`].
 
+use axum::Extension;
+use axum::extract::ConnectInfo;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+use super::rights::{Caller, Peer};
 use super::server::router;
 
 /// More than a request of ours, less than what would take long.
@@ -17,7 +20,9 @@ pub fn request(bytes: &[u8]) {
     };
     let (engine, _) = mpsc::channel(1);
     let (mut client, server) = tokio::io::duplex(MOST);
-    let service = TowerToHyperService::new(router(engine));
+    let service = TowerToHyperService::new(
+        router(engine).layer(Extension(ConnectInfo(Caller(Some(Peer::own()))))),
+    );
     let talk = async {
         let serve = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(server), service);

@@ -6,6 +6,7 @@ mod client;
 mod explain;
 #[doc(hidden)]
 pub mod hostile;
+mod rights;
 mod server;
 
 pub use client::{Client, ClientError};

@@ -11,13 +11,14 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::explain::Asked;
+use super::rights::{self, Caller};
 use crate::daemon::{Binding, Refusal, Request, SessionLine, Status};
 use crate::plan::Admin;
 
@@ -50,7 +51,10 @@ pub fn serve(runtime_dir: &std::path::Path, engine: Engine) -> io::Result<Socket
     }
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-    let router = router(engine);
+    if let Err(error) = rights::admit_admins(&path) {
+        tracing::warn!("the group of administrators cannot use the socket: {error}");
+    }
+    let router = router(engine).into_make_service_with_connect_info::<Caller>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!("the API ended: {error}");
@@ -78,6 +82,7 @@ pub(super) fn router(engine: Engine) -> Router {
         .method_not_allowed_fallback(|| async {
             refuse(StatusCode::METHOD_NOT_ALLOWED, "this path does not take that method")
         })
+        .layer(middleware::from_fn(rights::guard))
         .with_state(engine)
 }
 

@@ -192,7 +192,10 @@ pub fn show_any(answer: &[u8]) {
     }
 }
 
-fn entries<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+pub(super) fn entries<'a>(
+    answer: &'a Value,
+    key: &str,
+) -> impl Iterator<Item = (&'a String, &'a Value)> {
     answer[key].as_object().into_iter().flat_map(Map::iter)
 }
 
@@ -205,7 +208,7 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// Bits per second with a decimal prefix.
-fn rate(value: &Value) -> String {
+pub(super) fn rate(value: &Value) -> String {
     let Some(mut rate) = value.as_f64() else {
         return "-".to_owned();
     };
