@@ -49,4 +49,5 @@ mod service;
 mod services;
 mod sessions;
 mod stage;
+mod terminal;
 mod unlucky;

@@ -8,11 +8,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::bar;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
-use serde_json::Value;
 
 use super::rows::Row;
 use super::screen::{Focus, Mode, Screen};
-use crate::cli::show::{entries, rate, text};
+use crate::cli::show::{delay, entries, percent, rate, text};
 
 /// What keys do.
 const HELP: [&str; 8] = [
@@ -197,14 +196,13 @@ fn uplinks(screen: &Screen, look: &Look, room: usize) -> Section {
 
 fn uplink(row: &Row, traffic: Option<&VecDeque<f64>>, chosen: bool, look: &Look) -> Line<'static> {
     const BEFORE: usize = 61;
-    let shown = |rate_of: Option<f64>| rate(&rate_of.map_or(Value::Null, Value::from));
     Line::from(vec![
         marked(chosen, &row.name, 14, look),
         Span::styled(cell(&row.health, 10), look.state(&row.health)),
-        Span::raw(cell(&delay(row.delay), 8)),
-        Span::raw(cell(&percent(row.loss), 6)),
-        Span::raw(cell(&shown(row.down), 7)),
-        Span::raw(cell(&shown(row.up), 7)),
+        Span::raw(cell(&delay(&row.delay.into()), 8)),
+        Span::raw(cell(&percent(&row.loss.into()), 6)),
+        Span::raw(cell(&rate(&row.down.into()), 7)),
+        Span::raw(cell(&rate(&row.up.into()), 7)),
         Span::raw(cell(&row.sessions.to_string(), 9)),
         Span::styled(
             sparkline(traffic, look.width.saturating_sub(BEFORE)),
@@ -320,8 +318,8 @@ fn servers(screen: &Screen, look: &Look) -> Section {
         section.lines.push(Line::from(vec![
             marked(place == Some(number), &row.name, 18, look),
             Span::styled(cell(&row.health, 10), look.state(&row.health)),
-            Span::raw(cell(&delay(row.delay), 8)),
-            Span::raw(cell(&percent(Some(row.share)), 7)),
+            Span::raw(cell(&delay(&row.delay.into()), 8)),
+            Span::raw(cell(&percent(&row.share.into()), 7)),
             Span::raw(cell(&row.sessions.to_string(), 9)),
             Span::raw(cell(&row.bound.to_string(), 7)),
             Span::styled(why(row), look.dim()),
@@ -366,14 +364,6 @@ fn marked(chosen: bool, name: &str, width: usize, look: &Look) -> Span<'static> 
     let mark = if chosen { '>' } else { ' ' };
     let style = if chosen { look.bold().add_modifier(Modifier::REVERSED) } else { look.bold() };
     Span::styled(format!("{mark}{}", cell(name, width - 1)), style)
-}
-
-fn delay(milliseconds: Option<f64>) -> String {
-    milliseconds.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"))
-}
-
-fn percent(ratio: Option<f64>) -> String {
-    ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.0}%", ratio * 100.0))
 }
 
 fn foot(screen: &Screen, look: &Look) -> Line<'static> {

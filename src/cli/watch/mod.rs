@@ -56,27 +56,30 @@ pub(super) fn run(runtime_dir: &Path) -> ExitCode {
 fn watch(terminal: &mut DefaultTerminal, mut screen: Screen, source: &Source) -> io::Result<()> {
     loop {
         terminal.draw(|frame| draw::draw(frame, &screen))?;
-        loop {
-            let mut changed = false;
-            for news in source.news() {
-                screen.take(news);
-                changed = true;
+        // Until there is something new to draw.
+        while !take_news(&mut screen, source) {
+            if !event::poll(PAUSE)? {
+                continue;
             }
-            if event::poll(PAUSE)? {
-                changed = true;
-                match event::read()? {
-                    Event::Key(key) => match screen.handle_key(key) {
-                        Outcome::Stay => {}
-                        Outcome::End => return Ok(()),
-                        Outcome::Order(path) => source.ask(Ask::Order(path)),
-                    },
-                    // What else there may be (a new size, a paste) is drawn, or is nothing.
-                    _ => {}
+            if let Event::Key(key) = event::read()? {
+                match screen.handle_key(key) {
+                    Outcome::Stay => {}
+                    Outcome::End => return Ok(()),
+                    Outcome::Order(path) => source.ask(Ask::Order(path)),
                 }
             }
-            if changed {
-                break;
-            }
+            // What is no key may be a new size.
+            break;
         }
     }
+}
+
+/// Whether there were any.
+fn take_news(screen: &mut Screen, source: &Source) -> bool {
+    let mut any = false;
+    for news in source.news() {
+        screen.take(news);
+        any = true;
+    }
+    any
 }
