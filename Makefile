@@ -24,13 +24,15 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --
 
 say = @printf '\n==> %s\n' "$(1)"
 
-.PHONY: help deps deps-test build demo test fmt clippy unit doc netns test-vm bench fuzz deny clean
+.PHONY: help deps deps-test build demo deb test test-package fmt clippy unit doc netns test-vm bench fuzz deny clean
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    a whole site in network namespaces, with homing at work in it (Ctrl-C ends it)'
 	@echo 'make test    everything that CI checks: format, lints, unit tests, docs, scenarios'
 	@echo 'make build   $(HOMING)'
+	@echo 'make deb     the Debian package, here: homing_*.deb'
+	@echo 'make test-package  tries that package in a fresh Debian 12: installs, runs, removes it (as root)'
 	@echo 'make test-vm a few scenarios on kernels 6.1 and 6.12, in virtual machines'
 	@echo 'make bench   what homing costs, against what was promised (about an hour)'
 	@echo 'make fuzz    mutated input for every decoder, SECONDS_EACH=300'
@@ -104,6 +106,15 @@ test-vm: deps-test
 	$(CARGO) build --locked --bins --tests
 	netns-tests/on-kernels.sh "$$($(CARGO) test --locked --test netns --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')" \
 	    $(TARGET)/debug/homing
+
+deb: PROGRAMS += dpkg-shlibdeps:dpkg-dev
+deb: build
+	$(call say,The package)
+	packaging/build-deb $(TARGET)/release
+
+test-package: deb
+	$(call say,The package in a fresh Debian 12)
+	packaging/test-package homing_*.deb
 
 bench: build
 	$(call say,What homing costs)

@@ -13,7 +13,7 @@ use crate::harness::{PATIENCE, Site, Snapshot, both, homing, one_policy, profile
 both!(an_ordinary_user_with_two_capabilities_does_everything);
 
 /// `nobody`; where the scenarios themselves run in a user namespace of one user, that one.
-fn user() -> u32 {
+pub fn user() -> u32 {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let alone = map.split_whitespace().nth(2) == Some("1");
     if alone { 0 } else { 65534 }
@@ -21,7 +21,7 @@ fn user() -> u32 {
 
 /// The command that takes everything else away; what is started by it keeps the two (`nft` needs
 /// them too).
-fn with_two_capabilities(user: u32) -> Vec<String> {
+pub fn with_two_capabilities(user: u32) -> Vec<String> {
     let mut words = vec!["/usr/bin/setpriv".to_owned()];
     if user != 0 {
         words.extend([format!("--reuid={user}"), format!("--regid={user}")]);

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    homing::cli::execute(homing::cli::Arguments::parse())
+    homing::cli::execute(homing::cli::parse())
 }

@@ -16,7 +16,7 @@ use super::answers::{Answer, Refused};
 use super::server::LARGEST_PROFILE;
 
 /// Whose members may change things.
-const ADMINS: &str = "homing-admin";
+pub(super) const ADMINS: &str = "homing-admin";
 
 /// Other requests than profiles have hardly a body.
 const LARGEST_OTHER: usize = 64 * 1024;

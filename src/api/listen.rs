@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use super::answers::Engine;
 use super::connections::Connections;
 use super::gate::Gate;
+use super::rights;
 use super::server::router;
 use crate::daemon::Request;
 use crate::model::Api;
@@ -62,6 +63,9 @@ pub fn serve(
     }
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
+    if let Err(error) = rights::admit_admins(&path) {
+        tracing::warn!("the group of administrators cannot use the socket: {error}");
+    }
     let router = router(engine.clone());
     tokio::spawn(serve_unix(listener, router.clone()));
     tokio::spawn(tend(api, router, engine));

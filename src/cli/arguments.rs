@@ -133,6 +133,9 @@ pub(super) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Show it live: sort, filter, drain
+        #[arg(long, conflicts_with = "json")]
+        watch: bool,
     },
     /// Show the uplinks
     Uplinks {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::arguments::UplinkOrder;
 use super::check::print;
-use super::{FAILED, NOT_RUNNING, show};
+use super::{FAILED, NOT_RUNNING, colour, show};
 use crate::api::{Client, ClientError};
 use crate::model::Name;
 
@@ -133,7 +133,7 @@ pub(super) fn get(
         true => ask(runtime_dir, async |client| client.get_text(path).await).map(|a| laid_out(&a)),
         false => {
             let answer = ask(runtime_dir, async |client| client.get(path).await);
-            answer.map(|answer| show(&answer).trim_end().to_owned())
+            answer.map(|answer| dressed(show(&answer).trim_end()))
         }
     };
     match answer {
@@ -141,6 +141,19 @@ pub(super) fn get(
         Err(code) => return code,
     }
     ExitCode::SUCCESS
+}
+
+/// The status, for somebody who goes on to look at it.
+pub(super) fn first_status(runtime_dir: &Path) -> Result<Value, ExitCode> {
+    ask(runtime_dir, async |client| client.get("/v1/status").await)
+}
+
+/// With colours, where they are wanted.
+fn dressed(text: &str) -> String {
+    match colour::wanted() {
+        true => colour::colour(text).trim_end().to_owned(),
+        false => text.to_owned(),
+    }
 }
 
 /// JSON that is longer than this is for programs.

@@ -2,9 +2,11 @@
 
 mod arguments;
 pub mod check;
+mod colour;
 mod control;
 mod doctor;
 mod events;
+mod examples;
 mod explain;
 mod kernel;
 mod lab;
@@ -12,14 +14,17 @@ mod run;
 pub mod schema;
 mod show;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 
 pub use arguments::Arguments;
+pub use examples::{Example, command, examples};
 #[doc(hidden)]
 pub use show::show_any;
 
 use arguments::Command;
+use clap::FromArgMatches as _;
 
 /// Not done: refused or failed.
 const FAILED: u8 = 1;
@@ -27,6 +32,12 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// No running process.
 const NOT_RUNNING: u8 = 3;
+
+/// The arguments of this process; with wrong ones it ends.
+pub fn parse() -> Arguments {
+    let matches = command().get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
 
 /// Does what the arguments say.
 pub fn execute(arguments: Arguments) -> ExitCode {
@@ -40,7 +51,8 @@ pub fn execute(arguments: Arguments) -> ExitCode {
         Command::Uplink { name, order, runtime, json } => {
             control::uplink(&runtime.runtime_dir, &name, order, json)
         }
-        Command::Status { runtime, json } => control::status(&runtime.runtime_dir, json),
+        Command::Status { runtime, watch: true, .. } => watch::run(&runtime.runtime_dir),
+        Command::Status { runtime, json, .. } => control::status(&runtime.runtime_dir, json),
         Command::Uplinks { runtime, json } => control::uplinks(&runtime.runtime_dir, json),
         Command::Policies { runtime, json } => control::policies(&runtime.runtime_dir, json),
         Command::Doctor { profile, json } => doctor::run(profile.as_deref(), json),

@@ -7,20 +7,19 @@ use super::table::table;
 /// The whole status.
 pub(super) fn status(status: &Value) -> String {
     let kernel = &status["kernel"];
-    let mut head = format!(
+    let mut head = wrap(&format!(
         "{}: {}, generation {}, kernel state {}",
         text(&status["site"]),
         if status["ready"] == true { "ready" } else { "not ready" },
         status["generation"],
         text(&kernel["state"]),
-    );
+    ));
     if let Some(reason) = kernel["reason"].as_str() {
-        head.push_str(&format!("\n  {reason}"));
+        head.push_str(&wrap(&format!("  {reason}")));
     }
     for missing in kernel["missing"].as_array().into_iter().flatten().take(5) {
-        head.push_str(&format!("\n  not in force: {}", text(missing)));
+        head.push_str(&wrap(&format!("  not in force: {}", text(missing))));
     }
-    head.push('\n');
     for warning in status["warnings"].as_array().into_iter().flatten() {
         head.push_str(&wrap(&format!("warning: {}", text(warning))));
     }
@@ -110,19 +109,22 @@ pub(super) fn sessions(answer: &Value) -> String {
 
 /// Uplinks, each with its name and health on one line.
 pub(super) fn uplinks(answer: &Value) -> String {
-    let head = ["UPLINK", "HEALTH", "DEVICE", "WEIGHT", "SESSIONS", "NEW", "RX", "TX"];
+    let head =
+        ["UPLINK", "HEALTH", "RTT", "LOSS", "RX", "TX", "SESSIONS", "NEW", "WEIGHT", "DEVICE"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut reasons = String::new();
     for (name, uplink) in entries(answer, "uplinks") {
         rows.push(vec![
             name.clone(),
             text(&uplink["health"]),
-            text(&uplink["interface"]),
-            text(&uplink["weight"]),
-            text(&uplink["sessions"]),
-            text(&uplink["new_sessions_total"]),
+            delay(&uplink["rtt_ms"]),
+            percent(&uplink["loss"]),
             rate(&uplink["rx_bps"]),
             rate(&uplink["tx_bps"]),
+            text(&uplink["sessions"]),
+            text(&uplink["new_sessions_total"]),
+            text(&uplink["weight"]),
+            text(&uplink["interface"]),
         ]);
         reasons.push_str(&wrap(&format!("{name}: {}", text(&uplink["reason"]))));
     }
@@ -192,7 +194,10 @@ pub fn show_any(answer: &[u8]) {
     }
 }
 
-fn entries<'a>(answer: &'a Value, key: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+pub(super) fn entries<'a>(
+    answer: &'a Value,
+    key: &str,
+) -> impl Iterator<Item = (&'a String, &'a Value)> {
     answer[key].as_object().into_iter().flat_map(Map::iter)
 }
 
@@ -204,8 +209,18 @@ pub(super) fn text(value: &Value) -> String {
     }
 }
 
+/// Milliseconds.
+pub(super) fn delay(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1}ms"))
+}
+
+/// A ratio from 0 to 1.
+pub(super) fn percent(value: &Value) -> String {
+    value.as_f64().map_or_else(|| "-".to_owned(), |ratio| format!("{:.0}%", ratio * 100.0))
+}
+
 /// Bits per second with a decimal prefix.
-fn rate(value: &Value) -> String {
+pub(super) fn rate(value: &Value) -> String {
     let Some(mut rate) = value.as_f64() else {
         return "-".to_owned();
     };
@@ -235,4 +250,59 @@ pub(super) fn wrap(text: &str) -> String {
         }
     }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::status;
+
+    /// A site whose uplinks, groups and servers have names of this length.
+    fn site(name: usize) -> Value {
+        let called = |letter: &str| letter.repeat(name);
+        let long = "192.0.2.1 does not answer, and 2001:db8::1 does not answer ".repeat(4);
+        let uplink = |health: &str| {
+            json!({ "health": health, "reason": long, "interface": "wan0", "weight": 5,
+                "rtt_ms": 8.13, "loss": 0.25, "sessions": 120, "new_sessions_total": 9120,
+                "rx_bps": 1e6, "tx_bps": 2e5 })
+        };
+        json!({
+            "site": "osaka", "ready": true, "generation": 7,
+            "kernel": { "state": "degraded", "reason": long, "missing": [long] },
+            "warnings": [long],
+            "uplinks": { called("a"): uplink("up"), called("b"): uplink("degraded") },
+            "policies": { called("p"): { "bindings": 3, "members": {
+                called("a"): { "tier": 1, "share": 0.556, "new_sessions_total": 5000 },
+            } } },
+            "services": { called("s"): { "usable": true, "group": called("g"),
+                "persistence": "ssl", "bindings": 31, "protocol": ["tcp"], "ports": [80, 443],
+                "virtual": ["198.51.101.2", "2001:db8:a::1"] } },
+            "groups": { called("g"): { "servers": { called("s"): { "health": "up",
+                "admin": "enabled", "share": 0.5, "sessions": 12, "bindings": 3,
+                "new_sessions_total": 500, "address": "10.2.0.11" } } } },
+        })
+    }
+
+    #[test]
+    fn the_status_fits_80_columns_whatever_the_names_are() {
+        for name in [1, 8, 31] {
+            let shown = status(&site(name));
+            for line in shown.lines() {
+                assert!(line.chars().count() <= 80, "{line}\n{shown}");
+            }
+            for (letter, health) in [("a", "up"), ("b", "degraded")] {
+                let called = letter.repeat(name);
+                let mut heads = shown.lines().map(|line| line.split_whitespace().take(2));
+                assert!(heads.any(|head| head.eq([called.as_str(), health])), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_slow_line_shows_is_seen_at_once() {
+        let shown = status(&site(8));
+        let line = "aaaaaaaa  up        8.1ms  25%   1M  200k  120       9120  5       wan0";
+        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    }
 }

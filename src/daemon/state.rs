@@ -11,10 +11,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::judge::REMEMBERED;
@@ -409,6 +411,10 @@ impl StateDir {
 
     fn fill(&self, scratch: &Path) -> io::Result<()> {
         let mut file = fs::File::create(scratch)?;
+        if let (Ok(folder), true) = (fs::metadata(&self.folder), Uid::effective().is_root()) {
+            // What root's `down` writes is for the service's user to read.
+            let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
+        }
         serde_json::to_writer_pretty(&mut file, &self.kept)?;
         file.write_all(b"\n")?;
         file.sync_all()
