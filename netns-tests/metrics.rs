@@ -98,7 +98,6 @@ fn every_series_is_there_from_the_start_and_promtool_is_content() {
         "homing_server_new_sessions_total{group=\"web\",server=\"a\"}",
         "homing_notices_total{notify=\"pager\",outcome=\"lost\"}",
         "homing_notice_failures_total{notify=\"pager\"}",
-        "homing_uplink_health{uplink=\"lte\",state=\"degraded\"}",
     ] {
         assert_eq!(there.get(name), Some(&0.0), "{name} in\n{}", answer.body);
     }

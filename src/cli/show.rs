@@ -126,9 +126,12 @@ pub(super) fn uplinks(answer: &Value) -> String {
             text(&uplink["weight"]),
             text(&uplink["interface"]),
         ]);
-        reasons.push_str(&wrap(&format!("{name}: {}", text(&uplink["reason"]))));
+        if uplink["reason"].as_str().is_some_and(|reason| !reason.is_empty()) {
+            reasons.push_str(&wrap(&format!("{name}: {}", text(&uplink["reason"]))));
+        }
     }
-    format!("{}\n{reasons}", table(&rows))
+    let between = if reasons.is_empty() { "" } else { "\n" };
+    format!("{}{between}{reasons}", table(&rows))
 }
 
 /// Policies and the shares of their uplinks.

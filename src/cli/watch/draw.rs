@@ -91,14 +91,19 @@ struct Section {
 }
 
 impl Section {
-    /// The head and what there is room for, with the chosen line in it.
+    /// The head, which tells how many lines are hidden, and what there is room for with the chosen
+    /// line in it.
     fn cut(mut self, height: usize) -> Vec<Line<'static>> {
         let room = height.saturating_sub(1);
         let above = self.chosen.map_or(0, |chosen| chosen.saturating_sub(room));
         if room > 0 && above > 0 {
             self.lines.drain(1..=above);
         }
+        let hidden = self.lines.len().saturating_sub(height) + above;
         self.lines.truncate(height);
+        if let Some(head) = self.lines.first_mut().filter(|_| hidden > 0) {
+            head.push_span(format!("  (+{hidden})"));
+        }
         self.lines
     }
 }
@@ -506,7 +511,10 @@ mod tests {
             assert!(shown.iter().any(|line| line.contains("event 29")), "{}", shown.join("\n"));
             screen.handle_key(key(KeyCode::Down));
         }
-        assert!(seen(&screen, 80, 24).iter().any(|line| line.starts_with(">more-61")));
+        let shown = seen(&screen, 80, 24);
+        assert!(shown.iter().any(|line| line.starts_with(">more-61")), "{}", shown.join("\n"));
+        let head = shown.iter().find(|line| line.starts_with(" UPLINK"));
+        assert!(head.is_some_and(|head| head.contains("TRAFFIC  (+5")), "{head:?}");
     }
 
     #[test]

@@ -103,7 +103,8 @@ impl Screen {
         self.traffic.retain(|name, _| uplinks.iter().any(|row| row.name == *name));
         for row in uplinks {
             let moments = self.traffic.entry(row.name.clone()).or_default();
-            moments.push_back(row.traffic());
+            // Of two looks in quick succession the second has no rate.
+            moments.extend(row.down.is_some().then(|| row.traffic()));
             if moments.len() > MOMENTS {
                 moments.pop_front();
             }
@@ -146,6 +147,7 @@ impl Screen {
             Mode::Look => self.handle_look(key.code),
             Mode::Filter => self.handle_filter(key.code),
             Mode::Confirm(verb, name) => self.handle_confirm(key.code, verb, &name),
+            Mode::Help if key.code == KeyCode::Char('q') => Outcome::End,
             Mode::Help => Outcome::Stay,
         }
     }
@@ -319,12 +321,26 @@ mod tests {
     }
 
     #[test]
+    fn the_help_goes_with_any_key_and_the_view_with_q() {
+        let mut screen = screen();
+        press(&mut screen, "?");
+        assert_eq!(screen.mode, Mode::Help);
+        assert_eq!(press(&mut screen, "d"), Outcome::Stay);
+        assert_eq!(screen.mode, Mode::Look);
+        assert_eq!(press(&mut screen, "?q"), Outcome::End);
+    }
+
+    #[test]
     fn traffic_is_remembered_for_two_minutes_and_goes_with_its_uplink() {
         let mut screen = screen();
         for _ in 0..200 {
             screen.take(News::Status(status()));
         }
         assert_eq!(screen.traffic["fiber"].len(), 120);
+        let mut quick = status();
+        quick["uplinks"]["fiber"]["rx_bps"] = Value::Null;
+        screen.take(News::Status(quick));
+        assert_eq!(screen.traffic["fiber"].back(), Some(&5e6));
         screen.take(News::Status(json!({ "uplinks": { "lte": {} } })));
         assert_eq!(screen.traffic.keys().collect::<Vec<_>>(), ["lte"]);
     }

@@ -8,9 +8,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::api::{Client, ClientError};
+use crate::clock;
 
 /// How often it is asked.
 const EVERY: Duration = Duration::from_secs(1);
+/// Where an answer takes long (ten thousand services), less often: asking takes one part of so many.
+const PARTS: u32 = 100;
+/// But no less often than this.
+const SELDOM: Duration = Duration::from_secs(10);
 
 /// What is wanted of the process.
 #[derive(Debug)]
@@ -52,8 +57,10 @@ impl Source {
         let (orders, asked) = channel();
         let (tell, news) = channel();
         let work = move || {
-            while let Ok(heard) = next(&asked, &runtime, &client) {
-                if heard.into_iter().try_for_each(|one| tell.send(one)).is_err() {
+            let mut pause = EVERY;
+            while let Ok(heard) = next(&asked, pause, &runtime, &client) {
+                pause = (heard.took * PARTS).clamp(EVERY, SELDOM);
+                if heard.news.into_iter().try_for_each(|one| tell.send(one)).is_err() {
                     break;
                 }
             }
@@ -74,13 +81,20 @@ impl Source {
     }
 }
 
+/// What a look gave, and how long it took.
+struct Heard {
+    news: Vec<News>,
+    took: Duration,
+}
+
 /// Waits for an order, or until it is time to look; an error when nobody listens any more.
 fn next(
     asked: &Receiver<Ask>,
+    pause: Duration,
     runtime: &tokio::runtime::Runtime,
     client: &Client,
-) -> Result<Vec<News>, RecvTimeoutError> {
-    let mut heard = match asked.recv_timeout(EVERY) {
+) -> Result<Heard, RecvTimeoutError> {
+    let mut news = match asked.recv_timeout(pause) {
         Ok(Ask::Order(path)) => match runtime.block_on(client.post(&path)) {
             Ok(_) => vec![News::Done],
             Err(error) => vec![News::Refused(error.to_string())],
@@ -88,8 +102,9 @@ fn next(
         Err(RecvTimeoutError::Timeout) => Vec::new(),
         Err(gone @ RecvTimeoutError::Disconnected) => return Err(gone),
     };
-    heard.extend(runtime.block_on(look(client)));
-    Ok(heard)
+    let begun = clock::now();
+    news.extend(runtime.block_on(look(client)));
+    Ok(Heard { news, took: clock::now().duration_since(begun) })
 }
 
 async fn look(client: &Client) -> Vec<News> {
