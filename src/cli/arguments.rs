@@ -193,7 +193,6 @@ pub(super) enum Command {
         json: bool,
     },
     /// Show what has happened since homing started
-    #[command(after_help = "Example: homing events --follow --kind failover,failback")]
     Events {
         /// Go on with what happens, until it is interrupted
         #[arg(long, short)]

@@ -44,6 +44,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ("down", &[("homing down", "After `systemctl stop homing`: take it all away")]),
     ("reload", &[("homing reload", "After a change of the profile; says why it is refused")]),
     (
+        "events",
+        &[
+            ("homing events", "What has happened"),
+            ("homing events --follow", "And what happens from now on"),
+            ("homing events --kind failover --json", "One kind, for a program"),
+        ],
+    ),
+    (
         "uplink",
         &[
             ("homing uplink fiber drain", "Before maintenance: nothing new goes there"),
