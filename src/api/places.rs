@@ -3,6 +3,7 @@
 //! closed: whoever does not read keeps nobody else from reading.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ const PLACES: usize = 4;
 
 /// So long a place is waited for before somebody is sent away,
 const GRACE: Duration = Duration::from_secs(2);
-/// and so long after that.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// and so often that is done for one who waits.
+const ROUNDS: usize = 5;
 
 /// All places.
 #[derive(Debug, Clone)]
@@ -48,13 +49,17 @@ impl Default for Places {
 impl Places {
     /// Waits for a place; none if even those who should go do not go.
     pub(super) async fn take(&self, connection: Arc<Activity>) -> Option<Place> {
-        let permit = match timeout(GRACE, self.free.clone().acquire_owned()).await {
-            Ok(permit) => permit.ok()?,
-            Err(_) => {
-                self.expel_one();
-                timeout(PATIENCE, self.free.clone().acquire_owned()).await.ok()?.ok()?
+        // One and the same wait: who came first is served first.
+        let mut waiting = pin!(self.free.clone().acquire_owned());
+        let mut permit = None;
+        for _ in 0..ROUNDS {
+            if let Ok(free) = timeout(GRACE, &mut waiting).await {
+                permit = free.ok();
+                break;
             }
-        };
+            self.expel_one();
+        }
+        let permit = permit?;
         let holder = Arc::new(Holder { connection, _permit: permit });
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|holder| holder.strong_count() > 0);
