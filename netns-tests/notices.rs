@@ -11,13 +11,16 @@ use homing::lab::Fault;
 use homing::model::Family;
 use serde_json::Value;
 
-use crate::harness::{PATIENCE, Site, both, profile, until};
+use crate::harness::{
+    Certificate, HOST, HTTPS_PORT, Mood, PATIENCE, PROBES, Site, Targets, both, profile, until,
+};
 
 both!(
     a_webhook_is_told_until_it_takes_it,
     a_webhook_is_reached_by_whatever_uplink_works,
     a_webhook_that_never_answers_and_a_command_that_hangs_disturb_nothing,
     a_command_gets_each_event,
+    a_webhook_by_https_must_be_trusted,
 );
 
 /// The port of the webhook.
@@ -184,4 +187,49 @@ fn a_command_gets_each_event(family: Family) {
     let admin: Vec<&Value> = letters.iter().map(|letter| &letter["details"]["admin"]).collect();
     assert_eq!(admin, ["draining", "enabled"]);
     assert_eq!(letters[0]["site"], "test");
+}
+
+fn a_webhook_by_https_must_be_trusted(family: Family) {
+    let mut site = Site::prepare(family, |b| b);
+    let internet = site.stage.layout().internet();
+    let (address, nodad) = match family {
+        Family::V4 => ("203.0.113.77", ""),
+        Family::V6 => ("2001:db8:ffff::77", " nodad"),
+    };
+    internet.ip(&[format!("addr add {address} dev lo{nodad}")]).unwrap();
+    let targets = Targets::start(&internet, address.parse().unwrap());
+    fs::write(site.dir.join("trusted.pem"), &targets.trusted).unwrap();
+    fs::write(site.dir.join("hosts"), format!("{address} {HOST}\n")).unwrap();
+    let (trust, hosts) =
+        (format!("SSL_CERT_FILE={}", site.path("trusted.pem")), site.path("hosts"));
+    let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+    site.run_by(&[
+        "/usr/bin/env",
+        &trust,
+        "/usr/bin/unshare",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        &hosts,
+    ]);
+    let untrusted = Mood::Certificate(Certificate::Untrusted);
+    let callers = ["fiber", "cable", "lte"]
+        .map(|name| site.stage.isp(name).unwrap().layout().customer(family));
+    callers.iter().for_each(|caller| targets.treat(*caller, untrusted));
+    let url = format!("https://{HOST}:{HTTPS_PORT}/hook");
+    let notify = format!("notify: {{ chat: {{ webhook: \"{url}\", events: uplink-order }} }}\n");
+    // Echoes are answered by these targets alone.
+    let asks = format!(
+        "probes: {{ default: {{ targets: [icmp: \"{address}\"], interval: 250ms, hold-down: 0s }} }}\n"
+    );
+    let usual = profile(&format!("{POLICY}{notify}"));
+    site.run(&usual.replace(PROBES, &asks));
+    assert_eq!(site.homing(&["uplink", "lte", "drain"]).code, Some(0));
+    let told = || site.log().contains("TLS: invalid peer certificate");
+    until(PATIENCE, told, |told| *told).unwrap_or_else(|_| panic!("{}", site.log()));
+    callers.iter().for_each(|caller| targets.treat(*caller, Mood::Good));
+    let taken = "homing_notices_total{notify=\"chat\",outcome=\"delivered\"} 1\n";
+    let metrics = || site.get(crate::harness::http::Door::Socket, "/metrics").body;
+    until(3 * PATIENCE, metrics, |text| text.contains(taken)).expect("delivered at last");
 }

@@ -1,7 +1,6 @@
 //! What answers are made of.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -9,30 +8,20 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
+use super::connections::Activity;
+use super::places::{Place, Places};
 use crate::daemon::{Refusal, Request};
 
 /// The way to the engine.
 pub(super) type Engine = mpsc::Sender<Request>;
 
-/// So many large answers are made or on their way at once: they hold memory until they are read.
-const LARGE_AT_ONCE: usize = 4;
-
-/// So long a place among them is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// What every handler has.
 #[derive(Debug, Clone)]
 pub(super) struct Desk {
     engine: Engine,
-    large: Arc<Semaphore>,
-}
-
-/// A place for a large answer. It goes with the answer, and is free when that was sent.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    _held: Arc<OwnedSemaphorePermit>,
+    places: Places,
 }
 
 /// No answer but the reason why.
@@ -74,7 +63,7 @@ impl IntoResponse for Refused {
 
 impl Desk {
     pub(super) fn new(engine: Engine) -> Desk {
-        Desk { engine, large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) }
+        Desk { engine, places: Places::default() }
     }
 
     /// Asks the engine.
@@ -97,28 +86,33 @@ impl Desk {
         outcome.map_err(|Refusal(reason)| Refused::new(refused, reason))
     }
 
-    /// Waits for a place for a large answer.
-    pub(super) async fn place(&self) -> Answer<Place> {
-        let permit = tokio::time::timeout(PATIENCE, self.large.clone().acquire_owned()).await;
-        match permit {
-            Ok(Ok(permit)) => Ok(Place { _held: Arc::new(permit) }),
-            _ => {
-                let reason = "too many large answers are on their way: try again later";
-                Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, reason))
-            }
-        }
+    /// Waits for a place for a large answer on this connection.
+    pub(super) async fn place(&self, connection: Arc<Activity>) -> Answer<Place> {
+        self.places.take(connection).await.ok_or_else(|| {
+            let reason = "too many large answers are on their way: try again later";
+            Refused::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        })
     }
 }
 
-/// A large answer as JSON, written on another thread: this one steers.
+/// A large answer as JSON.
 pub(super) async fn large<T: Serialize + Send + 'static>(place: Place, answer: T) -> Answer {
-    let writing = tokio::task::spawn_blocking(move || serde_json::to_vec(&answer));
+    held(json(move || answer).await?, place)
+}
+
+/// The place goes with the answer.
+pub(super) fn held(mut response: Response, place: Place) -> Answer {
+    response.extensions_mut().insert(place);
+    Ok(response)
+}
+
+/// An answer as JSON, made and written on another thread: this one steers.
+pub(super) async fn json<T: Serialize>(make: impl FnOnce() -> T + Send + 'static) -> Answer {
+    let writing = tokio::task::spawn_blocking(move || serde_json::to_vec(&make()));
     match writing.await {
         Ok(Ok(text)) => {
             let json = [(header::CONTENT_TYPE, "application/json")];
-            let mut response = (json, Body::from(text)).into_response();
-            response.extensions_mut().insert(place);
-            Ok(response)
+            Ok((json, Body::from(text)).into_response())
         }
         _ => {
             let reason = "the answer cannot be written";

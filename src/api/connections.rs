@@ -21,11 +21,12 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::answers::Place;
 use super::gate::Gate;
+use super::places::Place;
 
 /// Connections of one listener.
 pub(super) const MOST: usize = 256;
@@ -46,13 +47,15 @@ pub(super) struct Endless;
 
 /// What goes on on a connection.
 #[derive(Debug)]
-struct Activity {
+pub(super) struct Activity {
     began: Instant,
     /// When it last became idle or busy, in milliseconds since it began.
     turned: AtomicU64,
     /// Requests that are not wholly answered.
     busy: AtomicUsize,
     endless: AtomicBool,
+    /// It is to be closed.
+    expelled: Notify,
 }
 
 impl Activity {
@@ -62,6 +65,7 @@ impl Activity {
             turned: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
             endless: AtomicBool::new(false),
+            expelled: Notify::new(),
         }
     }
 
@@ -76,6 +80,11 @@ impl Activity {
 
     fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
+    }
+
+    /// Closes the connection.
+    pub(super) fn expel(&self) {
+        self.expelled.notify_one();
     }
 
     /// Returns when the connection has taken too long over something.
@@ -152,6 +161,9 @@ where
             tracing::debug!("a connection to the API ended: {error}");
         },
         () = activity.overstayed() => tracing::debug!("a connection to the API took too long"),
+        () = activity.expelled.notified() => {
+            tracing::debug!("a connection to the API kept others waiting");
+        }
     }
 }
 
@@ -179,7 +191,8 @@ impl Service<Request<Incoming>> for Answering {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.activity.clone());
         let busy = Busy::begin(self.activity.clone());
         let (gate, router) = (self.gate.clone(), self.router.clone());
         Box::pin(async move {
@@ -192,7 +205,12 @@ impl Service<Request<Incoming>> for Answering {
                 busy.0.endless.store(true, Ordering::Relaxed);
             }
             let place = response.extensions().get::<Place>().cloned();
-            Ok(response.map(|body| Guarded { body, _busy: busy, _place: place }))
+            Ok(response.map(|body| Guarded {
+                body,
+                rest: Bytes::new(),
+                _busy: busy,
+                _place: place,
+            }))
         })
     }
 }
@@ -216,10 +234,16 @@ impl Drop for Busy {
     }
 }
 
-/// The body of an answer: as long as it is there, its connection is busy.
+/// So many bytes are handed over at once.
+const PIECE: usize = 16 * 1024;
+
+/// The body of an answer: as long as it is there, its connection is busy. It is handed over piece by
+/// piece, as it is read.
 #[derive(Debug)]
 pub(super) struct Guarded {
     body: Body,
+    /// What was taken from the body, and not handed over.
+    rest: Bytes,
     _busy: Busy,
     _place: Option<Place>,
 }
@@ -232,14 +256,31 @@ impl hyper::body::Body for Guarded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                other => return other,
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(piece);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(body.lower() + rest);
+        hint
     }
 }

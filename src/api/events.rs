@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -18,7 +17,7 @@ use serde_json::json;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::answers::{Answer, Desk, Refused};
+use super::answers::{Answer, Desk, Refused, json};
 use super::connections::Endless;
 use crate::daemon::{EventRecord, Request};
 use crate::model::EventKind;
@@ -63,6 +62,16 @@ impl Wanted {
         Ok(wanted)
     }
 
+    fn select(&self, events: &[Arc<EventRecord>]) -> Events {
+        let since = self.since.unwrap_or(0);
+        let fit = |event: &&Arc<EventRecord>| event.number > since && self.admits(event);
+        let mut events: Vec<EventRecord> =
+            events.iter().filter(fit).map(|event| (**event).clone()).collect();
+        let surplus = events.len().saturating_sub(self.limit.unwrap_or(usize::MAX));
+        events.drain(..surplus);
+        Events { version: 1, events }
+    }
+
     fn admits(&self, event: &EventRecord) -> bool {
         let is = |wanted: &Option<String>, has: &Option<String>| wanted.is_none() || wanted == has;
         let kind = |kinds: &String| kinds.split(',').any(|kind| kind == event.kind);
@@ -88,13 +97,7 @@ pub(super) async fn list_or_stream(
 async fn list(State(desk): State<Desk>, asked: Result<Query<Wanted>, QueryRejection>) -> Answer {
     let wanted = Wanted::read(asked)?;
     let events = desk.ask(Request::Events).await?;
-    let since = wanted.since.unwrap_or(0);
-    let fit = |event: &&Arc<EventRecord>| event.number > since && wanted.admits(event);
-    let mut events: Vec<EventRecord> =
-        events.iter().filter(fit).map(|event| (**event).clone()).collect();
-    let surplus = events.len().saturating_sub(wanted.limit.unwrap_or(usize::MAX));
-    events.drain(..surplus);
-    Ok(Json(Events { version: 1, events }).into_response())
+    json(move || wanted.select(&events)).await
 }
 
 /// What comes, and before it what came since a number, if one is given.

@@ -20,6 +20,7 @@ pub mod hostile;
 mod listen;
 mod metrics;
 mod openapi;
+mod places;
 mod rights;
 mod server;
 

@@ -1,6 +1,7 @@
 //! Answers: what is at which path.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,16 +10,17 @@ use axum::extract::{Path, Query, State};
 use axum::http::{self, HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::answers::{Answer, Desk, Engine, Refused, large};
+use super::answers::{Answer, Desk, Engine, Refused, held, json, large};
+use super::connections::Activity;
 use super::explain::Asked;
 use super::{events, metrics, openapi};
-use crate::daemon::{Binding, Cursor, Request, SessionQuery, Status};
+use crate::daemon::{Binding, Cursor, Request, SessionQuery};
 use crate::plan::Admin;
 use crate::plan::explain::Explanation;
 use crate::profile;
@@ -62,28 +64,29 @@ pub(super) fn router(engine: Engine) -> Router {
         .with_state(Desk::new(engine))
 }
 
-async fn status(State(desk): State<Desk>) -> Answer<Json<Status>> {
-    Ok(Json(desk.ask(Request::Status).await?))
+async fn status(State(desk): State<Desk>) -> Answer {
+    let status = desk.ask(Request::Status).await?;
+    json(|| status).await
 }
 
-async fn uplinks(State(desk): State<Desk>) -> Answer<Json<Value>> {
+async fn uplinks(State(desk): State<Desk>) -> Answer {
     let status = desk.ask(Request::Status).await?;
-    Ok(Json(json!({ "version": 1, "uplinks": status.uplinks })))
+    json(move || json!({ "version": 1, "uplinks": status.uplinks })).await
 }
 
-async fn policies(State(desk): State<Desk>) -> Answer<Json<Value>> {
+async fn policies(State(desk): State<Desk>) -> Answer {
     let status = desk.ask(Request::Status).await?;
-    Ok(Json(json!({ "version": 1, "policies": status.policies })))
+    json(move || json!({ "version": 1, "policies": status.policies })).await
 }
 
-async fn services(State(desk): State<Desk>) -> Answer<Json<Value>> {
-    let status = desk.ask(Request::Status).await?;
-    Ok(Json(json!({ "version": 1, "services": status.services, "groups": status.groups })))
+async fn services(State(desk): State<Desk>) -> Answer {
+    let s = desk.ask(Request::Status).await?;
+    json(move || json!({ "version": 1, "services": s.services, "groups": s.groups })).await
 }
 
-async fn groups(State(desk): State<Desk>) -> Answer<Json<Value>> {
+async fn groups(State(desk): State<Desk>) -> Answer {
     let status = desk.ask(Request::Status).await?;
-    Ok(Json(json!({ "version": 1, "groups": status.groups })))
+    json(move || json!({ "version": 1, "groups": status.groups })).await
 }
 
 /// Written as they are: there may be a hundred thousand.
@@ -116,11 +119,12 @@ struct WantedSessions {
 
 async fn sessions(
     State(desk): State<Desk>,
+    Extension(connection): Extension<Arc<Activity>>,
     wanted: Result<Query<WantedSessions>, QueryRejection>,
 ) -> Answer {
     let Query(wanted) = wanted.map_err(|wrong| bad(wrong.body_text()))?;
     let query = wanted.query().map_err(bad)?;
-    let place = desk.place().await?;
+    let place = desk.place(connection).await?;
     let failed = StatusCode::INTERNAL_SERVER_ERROR;
     let page = desk.order(failed, |reply| Request::Sessions(query, reply)).await?;
     large(place, page).await
@@ -165,14 +169,18 @@ impl WantedBindings {
 
 async fn bindings(
     State(desk): State<Desk>,
+    Extension(connection): Extension<Arc<Activity>>,
     wanted: Result<Query<WantedBindings>, QueryRejection>,
 ) -> Answer {
     let Query(wanted) = wanted.map_err(|wrong| bad(wrong.body_text()))?;
-    let place = desk.place().await?;
+    let place = desk.place(connection).await?;
     let failed = StatusCode::INTERNAL_SERVER_ERROR;
     let mut bindings = desk.order(failed, Request::Bindings).await?;
-    bindings.retain(|binding| wanted.admits(binding));
-    large(place, Bindings { version: 1, bindings }).await
+    let admitted = move || {
+        bindings.retain(|binding| wanted.admits(binding));
+        Bindings { version: 1, bindings }
+    };
+    held(json(admitted).await?, place)
 }
 
 async fn explain(
@@ -191,8 +199,12 @@ async fn reload(State(desk): State<Desk>) -> Answer<Json<Value>> {
 }
 
 /// Checks a profile, on another thread: it may be a hostile one.
-async fn check(State(desk): State<Desk>, request: http::Request<Body>) -> Answer {
-    let place = desk.place().await?;
+async fn check(
+    State(desk): State<Desk>,
+    Extension(connection): Extension<Arc<Activity>>,
+    request: http::Request<Body>,
+) -> Answer {
+    let place = desk.place(connection).await?;
     let reading = axum::body::to_bytes(request.into_body(), LARGEST_PROFILE);
     let bytes = tokio::time::timeout(BODY_TIME, reading)
         .await
@@ -260,8 +272,8 @@ fn ordered(order: &str, whom: &str) -> Answer<Admin> {
     Admin::ordered(order).ok_or_else(unknown)
 }
 
-async fn document() -> Json<Value> {
-    Json(openapi::document())
+async fn document() -> Answer {
+    json(openapi::document).await
 }
 
 async fn measure(State(desk): State<Desk>, headers: HeaderMap) -> Answer {

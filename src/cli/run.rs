@@ -13,6 +13,9 @@ use crate::api;
 use crate::daemon::{self, Options};
 use crate::model::Api;
 
+/// Threads for what takes a while: answers are written there, names looked up, profiles read.
+const HELPERS: usize = 64;
+
 /// How many requests may wait for the engine.
 const WAITING: usize = 64;
 
@@ -28,6 +31,7 @@ pub(super) fn run(profile: PathBuf, runtime: Runtime, state: State) -> ExitCode 
 fn block_on(options: Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(HELPERS)
         .build()
         .context("cannot start the runtime")?;
     let runtime_dir = options.runtime_dir.clone();

@@ -300,7 +300,7 @@ impl MainTask {
             Level::Warning => tracing::warn!("{}", told.text),
             Level::Error => tracing::error!("{}", told.text),
         }
-        if matches!(told.kind, EventKind::UplinkHealth | EventKind::UplinkOrder) {
+        if told.uplink.is_some() {
             self.tell_ways();
         }
         self.log.record(told, clock::wall());

@@ -27,6 +27,9 @@ use crate::probe::{Path, Postman};
 /// The first pause between two tries of a webhook, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
+/// Before the first try: the router's own traffic may just be leaving a dead uplink itself.
+const SETTLE: Duration = Duration::from_millis(300);
+
 /// What could not be delivered for so long is let go.
 const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 
@@ -176,6 +179,7 @@ impl Teller {
     async fn post(&mut self, url: &Url, text: String) -> bool {
         let begun = clock::now();
         let (mut pause, mut tries) = (PAUSE.0, 0);
+        tokio::time::sleep(SETTLE).await;
         loop {
             self.ways.borrow_and_update();
             tries += 1;
@@ -190,7 +194,8 @@ impl Teller {
             let old = begun.elapsed() > GIVE_UP;
             if tries == 1 || old {
                 let next = if old { "given up" } else { "trying again" };
-                tracing::warn!("notify {}: {url}: {why}; {next}", self.notify.name);
+                // Not the address: it may hold a secret.
+                tracing::warn!("notify {}: {why}; {next}", self.notify.name);
             }
             if old {
                 return false;

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -28,9 +29,10 @@ use crate::plan::{Layout, Standings, names};
 const FEW: usize = 5000;
 
 /// So many times as long as a count takes, no other is begun; sooner when a map was full, for people
-/// wait for that to end.
+/// wait for that to end; and never longer than [`LONGEST_REST`].
 const REST: u32 = 100;
-const SHORT_REST: u32 = 20;
+const SHORT_REST: u32 = 5;
+const LONGEST_REST: Duration = Duration::from_secs(15);
 
 /// A question, with the way back.
 pub(super) enum Asked {
@@ -142,7 +144,7 @@ impl Worker {
             return self.last.insert(counts).clone();
         };
         let rest = if known.finds_full() { SHORT_REST } else { REST };
-        if !self.counting && known.at.elapsed() >= known.took * rest {
+        if !self.counting && known.at.elapsed() >= (known.took * rest).min(LONGEST_REST) {
             self.counting = true;
             self.walker.ask(Walk::Counts(layout.clone(), self.counted.0.clone()));
         }

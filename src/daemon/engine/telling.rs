@@ -80,9 +80,11 @@ impl Engine {
             let good = standing.health > Health::Down;
             let level = if good { Level::Info } else { Level::Warning };
             let was = before.map(|(was, _)| was);
-            let kind = match was == Some(now.0) {
-                true => EventKind::UplinkOrder,
-                false => EventKind::UplinkHealth,
+            let kind = match was {
+                // Nothing has changed: it is seen for the first time.
+                None => EventKind::Remark,
+                Some(was) if was == now.0 => EventKind::UplinkOrder,
+                Some(_) => EventKind::UplinkHealth,
             };
             let told = Told::new(level, kind, line).of_uplink(name);
             let told = told.with("health", now.0.as_str()).with("was", was.map(Health::as_str));

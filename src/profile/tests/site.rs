@@ -403,7 +403,7 @@ const CASES: &[Case] = &[
             "notify: { chat: { events: failover } }\n",
         ),
         findings: &[
-            "5:17: error: notify.chat: nothing says how to tell (add `webhook: \"https://…\"` or `command: [/path/to/program]`)",
+            "5:11: error: notify.chat: nothing says how to tell (add `webhook: \"https://…\"` or `command: [/path/to/program]`)",
         ],
     },
     Case {
