@@ -23,6 +23,7 @@ mod doctor;
 mod drift;
 mod evacuation;
 mod explain;
+mod fast_path;
 mod firewall;
 mod foreign;
 mod health;

@@ -125,6 +125,7 @@ impl Worker {
         let _ = self.conntrack().and_then(|conntrack| {
             conntrack.walk(None, |session| {
                 *measures.sessions.entry(session.mark.0 & ours.0).or_insert(0) += 1;
+                measures.offloaded += u64::from(session.is_offloaded());
                 if let Some(seat) = count_live(&seats, server, session) {
                     measures.servers.entry(seat).or_default().sessions += 1;
                 }

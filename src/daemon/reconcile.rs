@@ -66,7 +66,9 @@ pub fn observe_for(kernel: &mut Linux, layout: &Layout) -> Result<Snapshot, Kern
     let seen = kernel.observe()?;
     let uplinks = layout.site.uplinks.iter().map(|uplink| &uplink.interface);
     let interest = plan::interesting_sysctls(uplinks, seen.facts.links.keys());
-    if kernel.set_sysctl_interest(interest) {
+    let settings = kernel.set_sysctl_interest(interest);
+    let devices = kernel.set_offload_interest(plan::offload::offloading(&layout.site, &seen.facts));
+    if settings || devices {
         return kernel.observe();
     }
     Ok(seen)
@@ -180,6 +182,12 @@ impl Round {
             observed.addresses.clone_from(&desired.addresses);
             observed.routes.clone_from(&desired.routes);
             observed.sysctls.clone_from(&desired.sysctls);
+        }
+        if then.facts.links != seen.facts.links
+            && let (Some(observed), Some(desired)) = (&mut observed.nft, &desired.nft)
+        {
+            // A device takes its place in a flowtable with it.
+            observed.flowtables.clone_from(&desired.flowtables);
         }
         plan::diff(desired, &observed, Scope::Structure).commands()
     }

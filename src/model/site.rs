@@ -37,9 +37,6 @@ pub struct Site {
     pub fast_path: FastPath,
     /// `api:`.
     pub api: Api,
-    /// Sections that are valid but whose engine does not exist yet, as the keys stand in the file
-    /// (`probes`, `services`, …); `run` refuses a profile that has any.
-    pub without_engine: Vec<String>,
 }
 
 impl Site {

@@ -12,6 +12,7 @@ mod lans;
 mod limits;
 mod mend;
 mod nft;
+pub mod offload;
 mod path;
 mod renewal;
 mod routing;
