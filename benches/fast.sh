@@ -12,7 +12,8 @@
 #   auto        the same with the fast path
 #
 # Measures: `udp4-out`, `tcp6-in` and so on: a packet of an established session, from inside or to the service, less
-# what generator and sink cost by themselves (the same packet over one cable): the router's share. `new`: the first
+# what generator, cables and sink cost by themselves: the router's share. For that the same packet is sent through a
+# namespace that does nothing but pass it on to the other cable (`fwd to` at ingress). `new`: the first
 # packet of a session, `connection`: a whole short TCP connection; both with what its ends cost, which is the same
 # in all variants. `leave` (auto): milliseconds until 5,000 sessions that went past the rules have left an uplink
 # that was disabled. `sweep` (auto): milliseconds of processor time for one look at 100,000 sessions.
@@ -31,7 +32,7 @@ variants=("$@")
 leaving=${FAST_LEAVING:-5000} looked_at=${FAST_SWEPT:-100000}
 
 prefix=homing-fast-$$
-client=$prefix-client router=$prefix-router internet=$prefix-internet
+client=$prefix-client router=$prefix-router internet=$prefix-internet wire=$prefix-wire
 dir=$(mktemp -d "${TMPDIR:-/tmp}/homing-fast.XXXXXX")
 port=9 jobs=()
 inside4=10.0.0.2 inside6=fd00::2 outside4=203.0.113.9 outside6=2001:db8:ffff::9
@@ -45,10 +46,11 @@ remove_site() {
     local job space
     for job in "${jobs[@]}"; do
         kill "$job" 2> /dev/null || true
+        kill -CONT "$job" 2> /dev/null || true
         wait "$job" 2> /dev/null || true
     done
     jobs=()
-    for space in "$client" "$router" "$internet"; do
+    for space in "$client" "$router" "$internet" "$wire"; do
         ip netns del "$space" 2> /dev/null || true
     done
 }
@@ -57,17 +59,32 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 build_site() {
-    local uplinks=$1 n
-    for space in "$client" "$router" "$internet"; do
+    local uplinks=$1 n device
+    for space in "$client" "$router" "$internet" "$wire"; do
         ip netns add "$space"
         ip -n "$space" link set lo up
         # Nobody asks for neighbours or routers while something is measured.
         ip netns exec "$space" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0
     done
     ip link add lan0 address "$lan_mac" netns "$router" type veth peer name eth0 address "$client_mac" netns "$client"
-    # The cables for what generator and sink cost; the one that is used stands in the other's namespace as `cable1`.
-    ip link add cable1 address "$cable_mac" netns "$internet" type veth peer name cable0 netns "$client"
-    ip link add cable1 address "$back_mac" netns "$client" type veth peer name cable0 netns "$internet"
+    # Beside the router: what goes into `cable0` comes out of the other's `cable1`.
+    ip link add cable0 netns "$client" type veth peer name out0 netns "$wire"
+    ip link add cable1 address "$cable_mac" netns "$internet" type veth peer name out1 netns "$wire"
+    ip link add cable0 netns "$internet" type veth peer name in0 netns "$wire"
+    ip link add cable1 address "$back_mac" netns "$client" type veth peer name in1 netns "$wire"
+    for device in out0 out1 in0 in1; do ip -n "$wire" link set "$device" up; done
+    ip netns exec "$wire" nft -f - << 'RULES'
+table netdev pass {
+    chain outwards {
+        type filter hook ingress device out0 priority 0
+        fwd to "out1"
+    }
+    chain inwards {
+        type filter hook ingress device in0 priority 0
+        fwd to "in1"
+    }
+}
+RULES
     {
         echo "addr add 10.0.0.1/16 dev lan0"
         echo "addr add fd00::1/64 dev lan0"
@@ -192,12 +209,13 @@ carried() { { in_router conntrack -L; in_router conntrack -L -f ipv6; } 2> /dev/
 
 # One session: NAME KIND SPACE DEVICE SOURCE TARGET PORT SINK SINK-DEVICE CABLE-MAC
 session() {
-    local name=$1 kind=$2 space=$3 device=$4 source=$5 target=$6 to=$7 sink=$8 sink_device=$9 mac=${10} through cable
+    local name=$1 kind=$2 space=$3 device=$4 source=$5 target=$6 to=$7 sink=$8 sink_device=$9 mac=${10}
+    local through cable carried
     forget
-    read -r through cable < <(ip netns exec "$space" python3 "$flows" cost "$kind" "$device" "$source" "$target" "$to" \
-        "$count" "$sink" "$sink_device" cable0 "$mac")
-    [ "$variant" != auto ] || [ "$(carried)" -ge 1 ] || die "$variant $name: it was not offloaded"
-    [ "$variant" = auto ] || [ "$(carried)" = 0 ] || die "$variant $name: it was offloaded"
+    read -r through cable carried < <(ip netns exec "$space" python3 "$flows" cost "$kind" "$device" "$source" "$target" "$to" \
+        "$count" "$sink" "$sink_device" cable0 "$mac" "$router")
+    [ "$variant" != auto ] || [ "$carried" -ge 1 ] || die "$variant $name: it was not offloaded"
+    [ "$variant" = auto ] || [ "$carried" = 0 ] || die "$variant $name: it was offloaded"
     echo "$variant $name $((through - cable))"
 }
 
@@ -210,6 +228,9 @@ way_out() {
 measure_round() {
     local kind out six
     [ "$variant" = plain ] || pause_homing
+    # The clock leaps while a file is read: no session may leave the flowtable, or be forgotten, for that.
+    [ "$variant" != auto ] || in_router sysctl -qw net.netfilter.nf_flowtable_tcp_timeout=3600 net.netfilter.nf_flowtable_udp_timeout=3600
+    in_router sysctl -qw net.netfilter.nf_conntrack_udp_timeout_stream=3600 net.netfilter.nf_conntrack_udp_timeout=3600
     forget
     out=$(way_out)
     for kind in udp tcp; do
@@ -219,7 +240,6 @@ measure_round() {
         [ "$variant" = plain ] || six=444
         session "$kind"6-in "$kind" "$internet" isp0 "$outside6" 2001:db8:100::2 "$six" "$client" eth0 "$back_mac"
     done
-    [ "$variant" = plain ] || { resume_homing; sleep 3; }
     for kind in udp tcp; do
         for n in 0 1 2; do
             [ "$n" = 0 ] || [ "$variant" != plain ] || continue
@@ -241,6 +261,7 @@ RULES
     in_internet nft delete table netdev sink
     forget
     echo "$variant connection $(in_client "$load" connect "$inside4" "$outside4" 80 "$((count / 10))")"
+    [ "$variant" = plain ] || { resume_homing; sleep 10; }
 }
 
 devices() {
@@ -255,13 +276,38 @@ s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(3); s.connec
 
 echo "$inside4 $outside4 $port" > "$dir/one"
 
-# 5,000 sessions of 50 clients, then one uplink is disabled.
-measure_leave() {
+# So many sessions of 50 clients, all of them past the rules: here every packet asks to be let in.
+talk() {
     local n
-    for n in $(seq 2 51); do echo "addr add 10.0.1.$n/16 dev eth0"; done | ip -n "$client" -batch -
+    [ -e "$dir/clients" ] || {
+        for n in $(seq 2 51); do echo "addr add 10.0.1.$n/16 dev eth0"; done > "$dir/clients"
+        ip -n "$client" -batch "$dir/clients"
+    }
+    in_router sysctl -qw net.netfilter.nf_conntrack_max=1000000
+    pause_homing
     forget
-    (ulimit -n 20000; in_client python3 "$flows" talk 10.0.1. 50 "$outside4" "$port" "$leaving")
-    echo "$variant carried $(carried)"
+    in_router sysctl -qw net.netfilter.nf_flowtable_tcp_timeout=3600 net.netfilter.nf_flowtable_udp_timeout=3600
+    in_router nft insert rule inet homing speed-up ct state established ct status assured flow add @fast
+    : > "$dir/talked"
+    (ulimit -n 250000; exec ip netns exec "$client" python3 "$flows" talk 10.0.1. 50 "$outside4" "$port" "$1") > "$dir/talked" &
+    jobs+=($!)
+    for _ in $(seq 3000); do
+        ! grep -q talked "$dir/talked" || break
+        sleep 0.2
+    done
+    grep -q talked "$dir/talked" || die "they did not talk"
+    resume_homing
+}
+
+# All over one uplink, which then is disabled.
+measure_leave() {
+    command uplink isp1 disable > /dev/null
+    command uplink isp2 disable > /dev/null
+    talk "$leaving"
+    echo "$variant leave-carried $(carried)"
+    command uplink isp1 enable > /dev/null
+    command uplink isp2 enable > /dev/null
+    sleep 2
     command uplink isp0 disable > /dev/null
     for _ in $(seq 100); do
         ! grep -q 'evacuated .* of isp0' "$dir/log" || break
@@ -270,6 +316,9 @@ measure_leave() {
     grep 'evacuated .* of isp0' "$dir/log" >&2 || die "nobody left"
     echo "$variant leave $(sed -n 's/.*evacuated .* of isp0.*within \([0-9.]*\) ms.*/\1/p' "$dir/log" | head -1)"
     command uplink isp0 enable > /dev/null
+    kill "${jobs[-1]}"
+    wait "${jobs[-1]}" 2> /dev/null || true
+    unset 'jobs[-1]'
 }
 
 # Processor time of the thread that looks at the sessions, in milliseconds.
@@ -282,8 +331,8 @@ swept() {
 
 measure_sweep() {
     local before after
-    forget
-    (ulimit -n 200000; in_client python3 "$flows" talk 10.0.1. 50 "$outside4" "$port" "$looked_at")
+    talk "$looked_at"
+    sleep 5
     echo "$variant sweep-sessions $(in_router conntrack -C)"
     echo "$variant sweep-carried $(carried)"
     before=$(swept)
@@ -293,6 +342,7 @@ measure_sweep() {
 }
 
 for variant in "${variants[@]}"; do
+    rm -f "$dir/clients"
     case $variant in
         plain) build_site 1; plain_rules ;;
         off | auto) build_site 3; start_homing "$variant" ;;

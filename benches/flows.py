@@ -2,12 +2,14 @@
 """Sessions for benches/fast.sh.
 
   flows.py serve PORT ADDRESS...      answers every line and every datagram there, until it is ended
-  flows.py cost KIND DEVICE SOURCE TARGET PORT COUNT SINK SINK-DEVICE CABLE CABLE-MAC
+  flows.py cost KIND DEVICE SOURCE TARGET PORT COUNT SINK SINK-DEVICE CABLE CABLE-MAC ROUTER
                                       prints what one packet of an established session costs: on its way
-                                      through the router, and over a cable to the same place
+                                      through the router, and by the cables that pass the router by; and
+                                      whether it goes past the rules of the router (1 or 0)
   flows.py talk SOURCE-PREFIX CLIENTS TARGET PORT SESSIONS
-                                      opens so many UDP sessions from so many addresses and keeps them
-                                      talking until each has lasted for more than two seconds
+                                      opens so many sessions from so many addresses, every fifth of TCP, and
+                                      keeps them talking until each has lasted for more than two seconds;
+                                      then it says so, and waits until it is ended
 
 KIND is udp or tcp. The session talks for three seconds; then the last packet that the client sent is sent
 again COUNT times, by a packet socket, and dropped where it arrives: in the namespace SINK, at SINK-DEVICE (or
@@ -43,7 +45,7 @@ def answer_datagrams(server):
 
 
 def accept(server):
-    server.listen(64)
+    server.listen(1024)
     while True:
         session, _ = server.accept()
         threading.Thread(target=answer_lines, args=(session,), daemon=True).start()
@@ -54,7 +56,7 @@ def answer_lines(session):
         session.sendall(b"x")
 
 
-def cost(kind, device, source, target, port, count, sink, sink_device, cable, cable_mac):
+def cost(kind, device, source, target, port, count, sink, sink_device, cable, cable_mac, router):
     stream = kind == "tcp"
     session = socket.socket(family(target), socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
     session.settimeout(5)
@@ -67,7 +69,14 @@ def cost(kind, device, source, target, port, count, sink, sink_device, cable, ca
         session.send(b"x" * 60)
         session.recv(100)
         time.sleep(LATER)
+    # Of eight packets one asks to be let into the flowtable.
+    for _ in range(100):
+        session.send(b"x" * 60)
+        session.recv(100)
     frame = last_sent(sniffer, session.getsockname()[1], 6 if stream else 17)
+    drop_at(sink, sink_device)
+    past_rules = carried(router, device, frame)
+    let_in(sink)
     figures = []
     for through, there, to in ((device, sink_device, frame[:6]), (cable, "cable1", mac(cable_mac))):
         drop_at(sink, there)
@@ -75,7 +84,15 @@ def cost(kind, device, source, target, port, count, sink, sink_device, cable, ca
         arrived = let_in(sink)
         if arrived < count * 0.99:
             sys.exit(f"flows: {arrived} of {count} packets arrived at {there}")
-    print(*figures)
+    print(*figures, past_rules)
+
+
+def carried(space, device, frame):
+    """Whether packets of the session go past the rules."""
+    chain = "type filter hook forward priority -200; meta l4proto { tcp, udp } counter"
+    nft(space, f"table inet witness {{\n chain witness {{ {chain}\n }}\n}}\n")
+    send_again(device, frame, 50)
+    return int(packets(space, "inet witness") < 25)
 
 
 def mac(text):
@@ -139,9 +156,14 @@ def drop_at(space, device):
 
 
 def let_in(space):
-    shown = ["ip", "netns", "exec", space, "nft", "list", "table", "netdev", "sink"]
+    return packets(space, "netdev sink")
+
+
+def packets(space, table):
+    """What the only counter of a table says; then the table goes."""
+    shown = ["ip", "netns", "exec", space, "nft", "list", "table", *table.split()]
     shown = subprocess.run(shown, stdout=subprocess.PIPE, text=True, check=True).stdout
-    nft(space, "delete table netdev sink\n")
+    nft(space, f"delete table {table}\n")
     words = shown.split()
     return int(words[words.index("packets") + 1])
 
@@ -151,7 +173,8 @@ def talk(prefix, clients, target, port, sessions):
     sockets = []
     for number in range(sessions):
         client, port_of = number % clients, 10000 + number // clients
-        one = socket.socket(family(target), socket.SOCK_DGRAM)
+        kind = socket.SOCK_DGRAM if number % 5 else socket.SOCK_STREAM
+        one = socket.socket(family(target), kind)
         one.settimeout(5)
         one.bind((f"{prefix}{client + 2}", port_of))
         one.connect((target, port))
@@ -163,12 +186,14 @@ def talk(prefix, clients, target, port, sessions):
             one.recv(100)
         rounds += 1
         time.sleep(1)
+    print("talked", flush=True)
+    threading.Event().wait()
 
 
 def main(words):
     if words[:1] == ["serve"] and len(words) > 2:
         serve(int(words[1]), words[2:])
-    elif words[:1] == ["cost"] and len(words) == 11:
+    elif words[:1] == ["cost"] and len(words) == 12:
         kind, device, source, target, port, count, *rest = words[1:]
         cost(kind, device, source, target, int(port), int(count), *rest)
     elif words[:1] == ["talk"] and len(words) == 6:

@@ -215,7 +215,9 @@ fn apply(
     let mut first = Ok(());
     if changes.steps.iter().any(|step| matches!(step, Step::SetSysctl(..))) {
         // Without a record `down` could not restore, but that must not leave the site without routing.
-        state.record_settings(&seen.ours.sysctls);
+        let restored = seen.ours.sysctls.iter().filter(|(key, _)| plan::is_restored(key));
+        let restored = restored.map(|(key, value)| (key.clone(), value.clone())).collect();
+        state.record_settings(&restored);
     }
     for step in &changes.steps {
         if let Err(error) = kernel.apply(step) {

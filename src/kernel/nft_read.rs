@@ -29,6 +29,8 @@ const SET_INTERVAL: u32 = 4;
 const CHAIN_BINDING: u32 = 4;
 /// `NFT_FLOWTABLE_HW_OFFLOAD`
 const FLOWTABLE_HARDWARE: u32 = 1;
+/// `NFT_FLOWTABLE_COUNTER`
+const FLOWTABLE_COUNTER: u32 = 2;
 /// How often reading is begun anew when a transaction comes between.
 const ATTEMPTS: usize = 10;
 
@@ -227,7 +229,14 @@ fn decode_flowtable(body: &[u8]) -> Option<(String, Flowtable)> {
     };
     let devices = attributes(devices).filter_map(device).collect();
     let name = attribute(body, attr::FLOWTABLE_NAME).map(text)?;
-    Some((name, Flowtable { devices, hardware: flags & FLOWTABLE_HARDWARE != 0 }))
+    Some((
+        name,
+        Flowtable {
+            devices,
+            hardware: flags & FLOWTABLE_HARDWARE != 0,
+            counts: flags & FLOWTABLE_COUNTER != 0,
+        },
+    ))
 }
 
 /// Takes a message for each kind of object in turn: whatever the bytes, it comes back.

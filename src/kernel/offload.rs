@@ -88,7 +88,8 @@ fn examine(devices: &[IfName], hardware: bool) -> Offload {
 
 /// Whether the kernel takes a flowtable with these devices, and a rule that uses it.
 fn accepts(devices: &[IfName], hardware: bool) -> Result<(), String> {
-    let flowtable = Flowtable { devices: devices.iter().cloned().collect(), hardware };
+    let devices = devices.iter().cloned().collect();
+    let flowtable = Flowtable { devices, hardware, counts: true };
     let script = [
         format!("add table {TRIAL}"),
         format!("add flowtable {TRIAL} {FLOWTABLE} {{ {flowtable} }}"),

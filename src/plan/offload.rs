@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::inbound::udp_seconds;
 use super::{Layout, renewal_period};
-use crate::kstate::{Facts, Flowtable, Offloading};
+use crate::kstate::{Facts, Flowtable, Offloading, SysctlKey};
 use crate::model::{FastPath, IfName, Persistence, PersistenceMode, Service, Site};
 
 /// What the kernel does by itself, in seconds.
@@ -27,12 +27,19 @@ pub struct Fast {
 }
 
 impl Fast {
-    /// The flowtable to have.
-    pub fn flowtable(&self) -> Option<Flowtable> {
+    /// The flowtable to have. It counts for connection tracking where that counts: a look for each
+    /// packet.
+    pub fn flowtable(&self, settings: &BTreeMap<SysctlKey, String>) -> Option<Flowtable> {
+        let counts = settings.get(&accounting()).is_some_and(|value| value != "0");
         let hardware = self.hardware;
-        let one = || Flowtable { devices: self.devices.clone(), hardware };
+        let one = || Flowtable { devices: self.devices.clone(), hardware, counts };
         self.reason.is_none().then(one)
     }
+}
+
+/// Whether connection tracking counts packets and bytes.
+pub(super) fn accounting() -> SysctlKey {
+    SysctlKey("net/netfilter/nf_conntrack_acct".to_owned())
 }
 
 /// What the kernel has to be asked: of uplinks and LANs, or, without LANs in the profile, of every
@@ -73,7 +80,8 @@ pub fn flow_seconds(site: &Site) -> u64 {
 pub fn sweep_period(layout: &Layout) -> Option<Duration> {
     let lasts = layout.site.services.iter().any(|service| udp_seconds(service).is_some());
     let depends = lasts || renewal_period(layout).is_some();
-    depends.then(|| Duration::from_secs(flow_seconds(&layout.site)) * 4 / 5)
+    let flow = Duration::from_secs(flow_seconds(&layout.site));
+    depends.then(|| flow - (flow / 5).min(Duration::from_secs(2)))
 }
 
 /// What becomes of the time of a UDP session of a service that has left the flowtable: there the
@@ -121,7 +129,9 @@ pub fn wanted(site: &Site, facts: &Facts) -> Fast {
 mod tests {
     #![allow(clippy::unwrap_used)] // a test says what it expects
 
-    use super::{flow_seconds, mended_time, offloading, wanted};
+    use std::collections::BTreeMap;
+
+    use super::{accounting, flow_seconds, mended_time, offloading, wanted};
     use crate::kstate::{Address, Facts, Link, Offload};
     use crate::model::{IfName, Site};
     use crate::profile;
@@ -182,11 +192,14 @@ uplinks: { fiber: { interface: wan0 }, cable: { interface: wan1 } }
         assert!(wanted(&site("fast-path: off\n"), &facts).reason.unwrap().contains("off"));
         facts.offload = Some(Offload { software: Some("no".into()), ..facts.offload.unwrap() });
         let fast = wanted(&site("fast-path: hardware\n"), &facts);
-        assert!(!fast.flowtable().unwrap().hardware);
+        let flowtable = fast.flowtable(&BTreeMap::new()).unwrap();
+        assert!(!flowtable.hardware && !flowtable.counts);
+        let counted = BTreeMap::from([(accounting(), "1".to_owned())]);
+        assert!(fast.flowtable(&counted).unwrap().counts);
         assert_eq!(fast.software.as_deref(), Some("no"));
         facts.offload = Some(Offload { missing: Some("none".into()), ..Offload::default() });
         let fast = wanted(&site(""), &facts);
-        assert_eq!((fast.reason.as_deref(), fast.flowtable()), (Some("none"), None));
+        assert_eq!((fast.reason.as_deref(), fast.flowtable(&counted)), (Some("none"), None));
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn interesting_sysctls<'a>(
         .iter()
         .map(|key| own(key))
         .collect();
+    keys.push(offload::accounting());
     for device in uplinks {
         keys.extend(
             UPLINK.iter().map(|(family, setting)| device_key(device, family, name(setting))),
@@ -74,12 +75,17 @@ pub(super) fn build_sysctls(layout: &Layout, seen: &Snapshot) -> BTreeMap<Sysctl
             }
         }
     }
-    if offload::wanted(&layout.site, &seen.facts).flowtable().is_some() {
+    if offload::wanted(&layout.site, &seen.facts).reason.is_none() {
         let seconds = offload::flow_seconds(&layout.site).to_string();
         wanted.extend(FLOWS.iter().map(|key| (own(key), seconds.clone())));
     }
     wanted.retain(|key, _| seen.ours.sysctls.contains_key(key));
     wanted
+}
+
+/// Whether this setting may be changed by us, or along with one that is, so that it is restored later.
+pub fn is_restored(key: &SysctlKey) -> bool {
+    *key != offload::accounting()
 }
 
 /// Whether this setting lets packets pass through at all: it is set when all else stands.

@@ -47,7 +47,7 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     policies::add_chains(&mut table, layout);
     add_steering(&mut table, layout, view, seen);
     nat::add_chains(&mut table, layout);
-    let flowtable = offload::wanted(&layout.site, &seen.facts).flowtable();
+    let flowtable = offload::wanted(&layout.site, &seen.facts).flowtable(&seen.ours.sysctls);
     filter::add_chains(&mut table, layout, flowtable.is_some());
     if let Some(flowtable) = flowtable {
         fast::add(&mut table, layout, flowtable);
