@@ -81,8 +81,10 @@ fn datagrams_in_tcp_mode_are_a_session_for_the_timeout(family: Family) {
     let (to, word) = (scene.site.at("fiber", 0).ip().to_string(), scene.word());
     let ask = ["-L", "-f", word, "-p", "udp", "-d", &to];
     let look = || scene.site.command("conntrack", &ask).stdout;
-    let left = look().split_whitespace().nth(2).and_then(|text| text.parse::<u64>().ok());
-    assert!(left.is_some_and(|left| left <= 3), "{left:?} seconds left");
+    let line = look();
+    let left = line.split_whitespace().nth(2).and_then(|text| text.parse::<u64>().ok());
+    // Of what a flowtable carries the kernel tells no time.
+    assert!(line.contains("[OFFLOAD]") || left.is_some_and(|left| left <= 3), "{line}");
     until(PATIENCE, look, String::is_empty).unwrap_or_else(|last| panic!("idle: {last}"));
     assert_ne!(session(), first, "it is the next server's turn");
 }

@@ -132,7 +132,10 @@ fn a_second_terminal_breaks_and_mends_an_uplink() {
     assert!(demo.output(&["exec", "fiber", "--", "ip", "-br", "link"]).contains("cust"));
     let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/lab.yaml");
     let doctor = ["exec", "router", "--", homing(), "doctor", profile];
-    assert_eq!(demo.output(&doctor), "nothing to complain of\n");
+    let doctor = demo.output(&doctor);
+    // A kernel without flowtables is told of.
+    let sound = doctor == "nothing to complain of\n" || doctor.starts_with("note [fast-path]");
+    assert!(sound && doctor.matches('[').count() <= 1, "{doctor}");
     let health = |demo: &Demo| {
         let text = demo.output(&["status"]);
         let line = text.lines().find(|line| line.starts_with("fiber ")).expect("fiber").to_owned();

@@ -18,7 +18,7 @@ both!(
 
 const EQUAL: &str = "balance: round-robin";
 
-const NO_RESETS: &str = "table inet quiet {
+pub const NO_RESETS: &str = "table inet quiet {
     chain output {
         type filter hook output priority 0
         tcp flags & rst == rst drop

@@ -26,6 +26,7 @@ mod drift;
 mod evacuation;
 mod events;
 mod explain;
+mod fast_path;
 mod firewall;
 mod foreign;
 mod health;

@@ -10,7 +10,6 @@ use crate::harness::{Site, Snapshot, V4, both, homing, one_policy, profile};
 both!(
     a_wrong_profile_at_reload_leaves_the_running_one_in_force,
     a_second_run_is_refused_and_disturbs_nothing,
-    sections_without_an_engine_are_refused_by_name,
 );
 
 fn a_wrong_profile_at_reload_leaves_the_running_one_in_force(family: Family) {
@@ -62,14 +61,6 @@ fn assert_refused(site: &Site, args: &[&str], words: &[&str]) {
     assert!(words.iter().any(|word| stderr.contains(word)), "none of {words:?} in {outcome:?}");
     assert!(!stderr.contains("panicked"), "{outcome:?}");
     assert_eq!(before.differences(&Snapshot::of(&site.router())), "");
-}
-
-fn sections_without_an_engine_are_refused_by_name(family: Family) {
-    let site = Site::prepare(family, |b| b);
-    site.write_profile(&profile("fast-path: hardware\n"));
-    let (run, state, path) = (site.path("run"), site.path("state"), site.path("site.yaml"));
-    let args = [homing(), "run", &path, "--runtime-dir", &run, "--state-dir", &state];
-    assert_refused(&site, &args, &["fast-path"]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("probe", &["model"]),
     ("plan", &["model", "health", "steering", "kstate"]),
     ("kernel", &["model", "kstate"]),
-    ("doctor", &["model", "profile", "kstate"]),
+    ("doctor", &["model", "profile", "kstate", "plan"]),
     (
         "daemon",
         &["model", "profile", "steering", "kstate", "health", "probe", "plan", "kernel", "clock"],

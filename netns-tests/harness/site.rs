@@ -121,6 +121,16 @@ impl Site {
         self.stage.router()
     }
 
+    /// Whether this kernel has flowtables, as nft finds out.
+    pub fn has_flowtables(&self) -> bool {
+        let script = "add table inet witness\n\
+            add flowtable inet witness f { hook ingress priority 0; devices = { lo }; }\n\
+            add chain inet witness c { type filter hook forward priority 0; }\n\
+            add rule inet witness c ct state established flow add @f\n\
+            delete table inet witness\n";
+        self.router().nft(script).is_ok()
+    }
+
     pub fn profile_path(&self) -> PathBuf {
         self.dir.join("site.yaml")
     }

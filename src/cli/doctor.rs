@@ -13,6 +13,7 @@ use crate::doctor::{self, Case, Finding};
 use crate::kernel::{self, Kernel as _, Linux, Ranges};
 use crate::kstate::Snapshot;
 use crate::model::Site;
+use crate::plan;
 use crate::profile::Severity;
 
 pub(super) fn run(profile: Option<&Path>, json: bool) -> ExitCode {
@@ -54,7 +55,12 @@ fn look(site: Option<&Site>) -> anyhow::Result<Snapshot> {
         Ranges { first_priority: routing.first_priority, first_table: routing.first_table };
     let mut kernel = Linux::open(ranges)?;
     kernel.set_sysctl_interest(site.map(doctor::interesting_sysctls).unwrap_or_default());
-    Ok(kernel.observe()?)
+    let seen = kernel.observe()?;
+    let devices = site.and_then(|site| plan::offload::offloading(site, &seen.facts));
+    match kernel.set_offload_interest(devices) {
+        true => Ok(kernel.observe()?),
+        false => Ok(seen),
+    }
 }
 
 fn show(findings: &[Finding]) -> String {

@@ -20,12 +20,40 @@ pub(super) fn status(status: &Value) -> String {
     for missing in kernel["missing"].as_array().into_iter().flatten().take(5) {
         head.push_str(&wrap(&format!("  not in force: {}", text(missing))));
     }
+    head.push_str(&fast_path(&status["fast_path"]));
     for warning in status["warnings"].as_array().into_iter().flatten() {
         head.push_str(&wrap(&format!("warning: {}", text(warning))));
     }
     let served = status["services"].as_object().is_some_and(|services| !services.is_empty());
     let services = if served { format!("\n{}", services(status)) } else { String::new() };
     format!("{head}\n{}\n{}{services}", uplinks(status), policies(status))
+}
+
+/// What becomes of established sessions; nothing when the answer does not say.
+fn fast_path(fast: &Value) -> String {
+    let devices = || {
+        let names: Vec<String> =
+            fast["devices"].as_array().into_iter().flatten().map(text).collect();
+        match names.as_slice() {
+            names if names.len() > 8 => format!("{} devices", names.len()),
+            names => names.join(", "),
+        }
+    };
+    let mut shown = match fast["used"].as_bool() {
+        None => return String::new(),
+        Some(false) => wrap(&format!("fast path: not used: {}", text(&fast["reason"]))),
+        Some(true) => {
+            let by = if fast["hardware"] == true { ", by network cards" } else { "" };
+            wrap(&format!("fast path: {} sessions{by}; {}", fast["sessions"], devices()))
+        }
+    };
+    if let Some(note) = fast["note"].as_str() {
+        shown.push_str(&wrap(&format!("  not by network cards: {note}")));
+    }
+    for (device, why) in fast["left_out"].as_object().into_iter().flatten() {
+        shown.push_str(&wrap(&format!("  without {device}: {}", text(why))));
+    }
+    shown
 }
 
 /// Services, and the servers of their groups.
@@ -86,21 +114,23 @@ fn servers(answer: &Value) -> String {
 
 /// Sessions, one on each line.
 pub(super) fn sessions(answer: &Value) -> String {
-    let head = ["PROTO", "STATE", "UPLINK", "BY", "SERVER", "LEFT", "SESSION"];
+    let head = ["PROTO", "STATE", "PATH", "UPLINK", "BY", "SERVER", "LEFT", "SESSION"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for session in answer["sessions"].as_array().into_iter().flatten() {
         let end = |address: &str, port: &str| match session[port].as_u64() {
             Some(port) => format!("{}:{port}", text(&session[address])),
             None => text(&session[address]),
         };
+        let fast = session["offloaded"] == true;
         let by = if session["service"].is_null() { "policy" } else { "service" };
         rows.push(vec![
             text(&session["protocol"]),
             text(&session["state"]),
+            if fast { "fast" } else { "rules" }.to_owned(),
             text(&session["uplink"]),
             text(&session[by]),
             text(&session["server"]),
-            format!("{}s", session["left_s"]),
+            if fast { "-".to_owned() } else { format!("{}s", session["left_s"]) },
             format!("{} to {}", end("client", "client_port"), end("to", "port")),
         ]);
     }

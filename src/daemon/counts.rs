@@ -51,6 +51,8 @@ pub(super) struct Counts {
     pub(super) at: Instant,
     wall: SystemTime,
     sessions: BTreeMap<u32, u64>,
+    /// Sessions that take the fast path.
+    offloaded: u64,
     bindings: BTreeMap<String, u64>,
     bindings_of_services: BTreeMap<String, u64>,
     full: BTreeMap<String, String>,
@@ -70,6 +72,7 @@ impl Counts {
             at,
             wall: clock::wall(),
             sessions: BTreeMap::new(),
+            offloaded: 0,
             bindings: BTreeMap::new(),
             bindings_of_services: BTreeMap::new(),
             full: BTreeMap::new(),
@@ -106,6 +109,7 @@ impl Counts {
             conntrack.walk(None, |session| {
                 self.entries += 1;
                 *self.sessions.entry(session.mark.0 & ours.0).or_insert(0) += 1;
+                self.offloaded += u64::from(session.is_offloaded());
                 if let Some(seat) = count_live(&seats, server, session) {
                     self.servers.entry(seat).or_default().0 += 1;
                 }
@@ -155,6 +159,7 @@ impl Counts {
     pub(super) fn fill(&self, measures: &mut Measures) {
         measures.counted = Some(self.wall);
         measures.sessions.clone_from(&self.sessions);
+        measures.offloaded = self.offloaded;
         measures.bindings.clone_from(&self.bindings);
         measures.bindings_of_services.clone_from(&self.bindings_of_services);
         measures.full.clone_from(&self.full);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
-use crate::kernel::{Conntrack, KernelError, Knocker, Session, Timeouts};
+use crate::kernel::{Conntrack, KernelError, Knocker, Session, Timeouts, release_flows};
 use crate::model::{IfName, Mark, MarkLayout};
 use crate::plan::{Exit, Leaver, dismissed};
 
@@ -26,6 +26,8 @@ pub(super) struct Dismisser {
     outside: BTreeMap<Mark, Knocker>,
     marks: MarkLayout,
     pace: Pace,
+    /// Marked, but a flowtable still carries them past the rules.
+    offloaded: Vec<Session>,
 }
 
 impl Dismisser {
@@ -40,6 +42,7 @@ impl Dismisser {
             outside: BTreeMap::new(),
             marks,
             pace: Pace::default(),
+            offloaded: Vec::new(),
         })
     }
 
@@ -68,20 +71,43 @@ impl Dismisser {
                 let mark = dismissed(session.mark, self.marks);
                 let mask = self.marks.uplink.0 | self.marks.policy.0;
                 self.writer.remark(session, mark, crate::model::MarkMask(mask), GRACE_S)?;
-                let entered = Mark(session.mark.0 & self.marks.uplink.0);
-                // The client of a service is at the far side of the uplink.
-                let served = session.mark.0 & self.marks.server.0 != 0 && entered.0 != 0;
-                let knocker = match served {
-                    true => self.outside.get(&entered),
-                    false => self.knocker.as_ref(),
-                };
-                if let Some(Err(error)) = knocker.map(|one| one.knock(session)) {
-                    // Its next packet is answered all the same.
-                    tracing::debug!("not knocked at {}: {error}", session.orig.src);
+                match session.is_offloaded() {
+                    true => self.offloaded.push(session.clone()),
+                    false => self.knock(session),
                 }
             }
         }
         Ok(exit)
+    }
+
+    /// To be called when those who leave have been gone through: sessions that went past the rules meet
+    /// them from now on. One that was forgotten is out of the flowtable by itself; one that was marked
+    /// is not, and would go on as before. All sessions are let out of it at once: the marked ones do
+    /// not get in again, others do with their next packet from an uplink.
+    pub(super) fn finish(&mut self) -> Result<(), KernelError> {
+        if self.offloaded.is_empty() {
+            return Ok(());
+        }
+        release_flows()?;
+        for session in std::mem::take(&mut self.offloaded) {
+            self.pace.keep();
+            self.knock(&session);
+        }
+        Ok(())
+    }
+
+    /// Makes a client speak. If that fails, its next packet is answered all the same.
+    fn knock(&self, session: &Session) {
+        let entered = Mark(session.mark.0 & self.marks.uplink.0);
+        // The client of a service is at the far side of the uplink.
+        let served = session.mark.0 & self.marks.server.0 != 0 && entered.0 != 0;
+        let knocker = match served {
+            true => self.outside.get(&entered),
+            false => self.knocker.as_ref(),
+        };
+        if let Some(Err(error)) = knocker.map(|one| one.knock(session)) {
+            tracing::debug!("not knocked at {}: {error}", session.orig.src);
+        }
     }
 
     /// Takes a dismissal back: the session belongs to this uplink, as before.

@@ -154,6 +154,7 @@ fn evacuate(all: &[Evacuation]) -> Result<Vec<Evacuated>, KernelError> {
     for _ in 0..PASSES {
         let before: u64 = done.iter().map(Evacuated::all).sum();
         let outcome = pass(all, filter, &mut dismisser, &mut done, started);
+        let outcome = outcome.and(dismisser.finish());
         if let Err(error) = outcome {
             let names: Vec<&str> = all.iter().map(|one| one.uplink.as_str()).collect();
             tracing::warn!("some sessions of {} may not have left: {error}", names.join(", "));
@@ -220,10 +221,11 @@ fn leave_servers(
                 Err(error) => outcome = Err(error),
             }
         });
+        let finished = dismisser.finish();
         // Clients wait for their sessions; bindings to the dead are passed by already.
         let forgotten = if bound { forget_bindings(access, leaving) } else { Ok(()) };
         bound = forgotten.is_err();
-        if let Err(error) = walked.and(outcome).and(forgotten) {
+        if let Err(error) = walked.and(outcome).and(finished).and(forgotten) {
             tracing::warn!("some sessions of dead servers may not have left: {error}");
             thread::sleep(PAUSE);
             continue;

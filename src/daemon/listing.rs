@@ -238,6 +238,7 @@ impl<'a> Lister<'a> {
             server: seat.map(|(group, server)| format!("{group}/{server}")),
             state: session.tcp_state.and_then(|state| STATES.get(usize::from(state)).copied()),
             answered: session.has(Session::REPLY_SEEN),
+            offloaded: session.is_offloaded(),
             left_s: session.timeout_s,
         })
     }

@@ -20,16 +20,6 @@ pub enum LoadError {
     /// The profile has errors; the text lists them.
     #[error("{0}")]
     Findings(String),
-    /// The profile is right, but asks for what this version cannot do.
-    #[error(
-        "{file}: `{key}` is understood but not supported by this version yet: remove it to run"
-    )]
-    NoEngine {
-        /// The file.
-        file: PathBuf,
-        /// The key.
-        key: String,
-    },
 }
 
 /// Largest part of a file that is read: more is a finding of its own.
@@ -38,7 +28,7 @@ const MOST_BYTES: u64 = (4 << 20) + 1;
 /// Reads and validates a profile; warnings come back as text.
 ///
 /// # Errors
-/// When it cannot be read, has errors, or needs an engine that does not exist yet.
+/// When it cannot be read, or has errors.
 pub fn load_profile(file: &Path) -> Result<(Site, String), LoadError> {
     let read = |source| LoadError::Read { file: file.to_owned(), source };
     let mut bytes = Vec::new();
@@ -48,8 +38,5 @@ pub fn load_profile(file: &Path) -> Result<(Site, String), LoadError> {
     let text = String::from_utf8_lossy(&bytes);
     let findings = profile::render(&loaded.findings, &file.display().to_string(), &text);
     let site = loaded.site.ok_or_else(|| LoadError::Findings(findings.trim_end().to_owned()))?;
-    if let Some(key) = site.without_engine.first() {
-        return Err(LoadError::NoEngine { file: file.to_owned(), key: key.clone() });
-    }
     Ok((site, findings))
 }

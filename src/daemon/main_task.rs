@@ -217,7 +217,8 @@ impl MainTask {
                 report = reports.recv() => {
                     let (report, in_force) = report.ok_or(RunError::Reconciler)?;
                     if let Some(view) = &report.view {
-                        self.workers.sweeper.watch(report.layout.clone(), view.clone());
+                        let carries = report.carries_sessions();
+                        self.workers.sweeper.watch(report.layout.clone(), view.clone(), carries);
                     }
                     self.handle(Event::Reported(Box::new(report), in_force));
                 }

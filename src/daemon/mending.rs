@@ -56,7 +56,7 @@ pub(super) fn mend(
             outcome = Err(error);
         }
     })?;
-    outcome.map(|()| done)
+    outcome.and(dismisser.finish()).map(|()| done)
 }
 
 fn entry(session: &Session) -> Entry {

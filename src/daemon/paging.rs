@@ -165,6 +165,7 @@ mod tests {
             server: Some("web/a".to_owned()),
             state: None,
             answered: true,
+            offloaded: false,
             left_s: 1,
         }
     }

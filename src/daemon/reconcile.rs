@@ -66,7 +66,9 @@ pub fn observe_for(kernel: &mut Linux, layout: &Layout) -> Result<Snapshot, Kern
     let seen = kernel.observe()?;
     let uplinks = layout.site.uplinks.iter().map(|uplink| &uplink.interface);
     let interest = plan::interesting_sysctls(uplinks, seen.facts.links.keys());
-    if kernel.set_sysctl_interest(interest) {
+    let settings = kernel.set_sysctl_interest(interest);
+    let devices = kernel.set_offload_interest(plan::offload::offloading(&layout.site, &seen.facts));
+    if settings || devices {
         return kernel.observe();
     }
     Ok(seen)
@@ -181,6 +183,12 @@ impl Round {
             observed.routes.clone_from(&desired.routes);
             observed.sysctls.clone_from(&desired.sysctls);
         }
+        if then.facts.links != seen.facts.links
+            && let (Some(observed), Some(desired)) = (&mut observed.nft, &desired.nft)
+        {
+            // A device takes its place in a flowtable with it.
+            Arc::make_mut(observed).flowtables.clone_from(&desired.flowtables);
+        }
         plan::diff(desired, &observed, Scope::Structure).commands()
     }
 }
@@ -207,7 +215,9 @@ fn apply(
     let mut first = Ok(());
     if changes.steps.iter().any(|step| matches!(step, Step::SetSysctl(..))) {
         // Without a record `down` could not restore, but that must not leave the site without routing.
-        state.record_settings(&seen.ours.sysctls);
+        let restored = seen.ours.sysctls.iter().filter(|(key, _)| plan::is_restored(key));
+        let restored = restored.map(|(key, value)| (key.clone(), value.clone())).collect();
+        state.record_settings(&restored);
     }
     for step in &changes.steps {
         if let Err(error) = kernel.apply(step) {

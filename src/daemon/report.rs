@@ -34,6 +34,14 @@ pub struct Report {
     pub took: Duration,
 }
 
+impl Report {
+    /// Whether a flowtable of ours carries sessions.
+    pub fn carries_sessions(&self) -> bool {
+        let table = self.seen.as_ref().and_then(|seen| seen.ours.nft.as_ref());
+        table.is_some_and(|table| !table.flowtables.is_empty())
+    }
+}
+
 /// What of the desired state is not in force, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -48,6 +56,8 @@ pub struct Failure {
 pub struct Measures {
     /// Connection mark (our bits) → live sessions.
     pub sessions: BTreeMap<u32, u64>,
+    /// Sessions that a flowtable carries.
+    pub offloaded: u64,
     /// Device → bytes received and sent.
     pub bytes: BTreeMap<IfName, (u64, u64)>,
     /// Policy and uplink mark → new sessions.

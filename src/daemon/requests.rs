@@ -131,6 +131,8 @@ pub struct SessionLine {
     pub state: Option<&'static str>,
     /// Packets went both ways.
     pub answered: bool,
-    /// Seconds until it is forgotten, unless a packet comes.
+    /// Its packets go past the rules.
+    pub offloaded: bool,
+    /// Seconds until it is forgotten, unless a packet comes; 0 when it is offloaded.
     pub left_s: u32,
 }

@@ -102,7 +102,7 @@ pub async fn run<Open>(
         Sweeper::start(ranges, hush.clone()).map_err(|e| RunError::System("start a thread", e))?;
     let (evacuator, evacuated) = Evacuator::start(ranges, hush.clone())
         .map_err(|e| RunError::System("start a thread", e))?;
-    sweeper.watch(layout.clone(), View::default());
+    sweeper.watch(layout.clone(), View::default(), false);
     let _open = open().map_err(|e| RunError::System("open the socket", e))?;
     let reader = Reader::start(Linux::open(ranges)?, Linux::open(ranges)?);
     let usher =

@@ -12,8 +12,9 @@ use super::judge::{Judge, overall};
 use super::report::{Measures, Report};
 use super::status_services::{self, GroupStatus, ServiceStatus};
 use crate::clock;
-use crate::model::{Family, Mark, Name, Policy, PolicyId, Uplink, UplinkId};
-use crate::plan::{Admin, Layout, Standing, UplinkFacts, View};
+use crate::kstate::Facts;
+use crate::model::{Family, IfName, Mark, Name, Policy, PolicyId, Uplink, UplinkId};
+use crate::plan::{Admin, Layout, Standing, UplinkFacts, View, offload};
 
 /// The whole status, version 1.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -35,6 +36,8 @@ pub struct Status {
     pub counted: Option<String>,
     /// What is wrong but keeps no packet from its way, in plain words.
     pub warnings: Vec<String>,
+    /// Whether established sessions go past the rules.
+    pub fast_path: FastPathStatus,
     /// By name.
     pub uplinks: BTreeMap<String, UplinkStatus>,
     /// By name, the implied one too.
@@ -64,6 +67,25 @@ pub struct KernelStatus {
     pub sessions_adopted: u64,
     /// Sessions that homing ended, because they could only go on wrongly.
     pub sessions_ended: u64,
+}
+
+/// The fast path.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct FastPathStatus {
+    /// Whether sessions take it.
+    pub used: bool,
+    /// Why they do not.
+    pub reason: Option<String>,
+    /// Network cards do it.
+    pub hardware: bool,
+    /// Why network cards do not, though the profile wishes it.
+    pub note: Option<String>,
+    /// Devices that take part.
+    pub devices: Vec<String>,
+    /// Devices that do not, and why.
+    pub left_out: BTreeMap<String, String>,
+    /// Sessions that take it now.
+    pub sessions: u64,
 }
 
 /// One uplink.
@@ -229,6 +251,7 @@ pub(super) fn build_status(
         kernel: kernel_status(report, background),
         counted: now.measures.counted.map(clock::rfc3339_millis),
         warnings: warnings(report, background),
+        fast_path: fast_path(layout, report, &now.measures),
         uplinks: uplinks.collect(),
         policies: policies.collect(),
         services: status_services::services(layout, view, &now.measures),
@@ -263,6 +286,23 @@ fn kernel_status(report: Option<&Report>, background: &Background<'_>) -> Kernel
         drift_repairs: background.drift_repairs,
         sessions_adopted: background.sessions_adopted,
         sessions_ended: background.sessions_ended,
+    }
+}
+
+fn fast_path(layout: &Layout, report: Option<&Report>, measures: &Measures) -> FastPathStatus {
+    let nothing = Facts::default();
+    let seen = report.and_then(|report| report.seen.as_ref());
+    let fast = offload::wanted(&layout.site, seen.map_or(&nothing, |seen| &seen.facts));
+    let used = fast.reason.is_none();
+    let shown = |(device, why): (&IfName, &String)| (device.to_string(), why.clone());
+    FastPathStatus {
+        used,
+        hardware: used && fast.hardware,
+        note: fast.software.filter(|_| used),
+        devices: fast.devices.iter().filter(|_| used).map(ToString::to_string).collect(),
+        left_out: fast.left_out.iter().map(shown).collect(),
+        reason: fast.reason,
+        sessions: measures.offloaded,
     }
 }
 

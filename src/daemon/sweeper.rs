@@ -4,7 +4,7 @@
 //! It has sockets of its own: a walk over hundreds of thousands of sessions takes part of a second,
 //! which no round may wait for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -20,7 +20,9 @@ use crate::kernel::{
 };
 use crate::kstate::{Bytes, ElementData};
 use crate::model::Mark;
-use crate::plan::{Layout, Learned, LearnedMap, Live, Mender, Renewals, View, renewal_period};
+use crate::plan::{
+    Layout, Learned, LearnedMap, Live, Mender, Renewals, View, offload, renewal_period,
+};
 
 /// Pauses are at least this many times as long as the sweep before: sweeping never takes more than
 /// a tenth of one processor.
@@ -29,12 +31,16 @@ const REST: u32 = 9;
 /// Bindings are taken down so often, in case that somebody takes them away.
 const NOTING: Duration = Duration::from_secs(10);
 
+/// How exactly the kernel tells times.
+const SLACK: Duration = Duration::from_secs(3);
+
 /// Work for the thread.
 enum Order {
     /// The maps of bindings were made anew: what was in them is put back.
     Restore(Arc<Layout>, Box<View>),
-    /// The bindings of this site, which looks like this, are to be kept alive from now on.
-    Watch(Arc<Layout>, Box<View>),
+    /// The bindings of this site, which looks like this, are to be kept alive from now on; and whether
+    /// a flowtable carries sessions of it.
+    Watch(Arc<Layout>, Box<View>, bool),
     /// Sessions may have gone wrong.
     Mend(Arc<Layout>, Box<Mender>),
 }
@@ -59,6 +65,8 @@ impl Sweeper {
             took: Duration::ZERO,
             failing: false,
             noted: HashMap::new(),
+            carries: false,
+            carried: Carried::default(),
         };
         let name = "sweeper".to_owned();
         thread::Builder::new().name(name).spawn(move || worker.work(&inbox))?;
@@ -66,9 +74,9 @@ impl Sweeper {
     }
 
     /// The bindings of this site, which looks like this, are to be kept alive from now on.
-    pub(super) fn watch(&self, layout: Arc<Layout>, view: View) {
+    pub(super) fn watch(&self, layout: Arc<Layout>, view: View, carries: bool) {
         // If the thread is gone, it has said why.
-        let _ = self.0.send(Order::Watch(layout, Box::new(view)));
+        let _ = self.0.send(Order::Watch(layout, Box::new(view), carries));
     }
 
     /// The maps of bindings were made anew: what was in them is put back.
@@ -91,6 +99,17 @@ struct Worker {
     failing: bool,
     /// What bindings there were, by map, and when.
     noted: HashMap<String, (Instant, Vec<DumpedElement>)>,
+    /// Whether a flowtable carries sessions.
+    carries: bool,
+    /// Which it carried at the last sweep.
+    carried: Carried,
+}
+
+/// Sessions, by number, that a flowtable carried, and when.
+#[derive(Debug, Default)]
+struct Carried {
+    seen: Option<Instant>,
+    sessions: HashSet<u32>,
 }
 
 impl Worker {
@@ -99,7 +118,10 @@ impl Worker {
         loop {
             match self.wait(inbox, last, noted) {
                 Ok(Order::Restore(layout, view)) => self.restore(&layout, &view),
-                Ok(Order::Watch(layout, view)) => self.site = Some((layout, *view)),
+                Ok(Order::Watch(layout, view, carries)) => {
+                    self.site = Some((layout, *view));
+                    self.carries = carries;
+                }
                 Ok(Order::Mend(layout, mender)) => self.mend(&layout, &mender),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) if self.is_due(last) => {
@@ -133,7 +155,9 @@ impl Worker {
     }
 
     fn pause(&self) -> Option<Duration> {
-        let period = self.site.as_ref().and_then(|(layout, _)| renewal_period(layout))?;
+        let (layout, _) = self.site.as_ref()?;
+        let often = offload::sweep_period(layout).filter(|_| self.carries);
+        let period = often.into_iter().chain(renewal_period(layout)).min()?;
         Some(period.max(self.took * REST))
     }
 
@@ -168,7 +192,7 @@ impl Worker {
     fn sweep(&mut self) {
         let Some((layout, view)) = &self.site else { return };
         let outcome = Linux::open(self.ranges)
-            .and_then(|kernel| sweep(kernel.hushed(&self.hush), layout, view));
+            .and_then(|kernel| sweep(kernel.hushed(&self.hush), layout, view, &mut self.carried));
         // Told once, not at every turn.
         if let (Err(error), false) = (&outcome, self.failing) {
             tracing::warn!("bindings are not renewed under live sessions: {error}");
@@ -185,23 +209,40 @@ impl Worker {
     }
 }
 
-fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelError> {
+fn sweep(
+    mut kernel: Linux,
+    layout: &Layout,
+    view: &View,
+    carried: &mut Carried,
+) -> Result<(), KernelError> {
     let mut renewals = Renewals::new(layout, view);
     for map in renewals.maps_mut() {
         let elements = kernel.dump_elements(&map.name)?;
         map.fill(elements.into_iter().filter_map(learned));
     }
-    if renewals.is_empty() {
+    let before = std::mem::take(carried);
+    if renewals.is_empty() && !renewals.any_lasts() {
         return Ok(());
     }
     let timeouts = Timeouts::read();
+    let past = Past { before, flow: flow_time(layout), timeouts: &timeouts };
+    carried.seen = Some(clock::now());
     let mut sessions = 0_u64;
     // One socket reads while the other changes.
     let (mut reader, mut writer) = (Conntrack::open()?, Conntrack::open()?);
-    let mut strays = Ok(());
+    let (mut strays, mut mended) = (Ok(()), Ok(()));
     reader.walk(None, |session| {
         sessions += 1;
-        let stray = renewals.see(&live(session, &timeouts));
+        let live = past.live(session);
+        if session.is_offloaded() {
+            carried.sessions.insert(session.id);
+        } else if let Some(time) = past.mended_time(session, renewals.lasts(&live)) {
+            let given = writer.set_timeout(session, time);
+            if mended.is_ok() {
+                mended = given;
+            }
+        }
+        let stray = renewals.see(&live);
         if let (true, Ok(())) = (stray, &strays) {
             strays = writer.delete(session);
         }
@@ -213,7 +254,46 @@ fn sweep(mut kernel: Linux, layout: &Layout, view: &View) -> Result<(), KernelEr
         renewed += due.len();
     }
     tracing::debug!(sessions, renewed, "bindings renewed under live sessions");
-    strays
+    strays.and(mended)
+}
+
+fn flow_time(layout: &Layout) -> Duration {
+    Duration::from_secs(offload::flow_seconds(&layout.site))
+}
+
+/// What is known of sessions from the sweep before.
+struct Past<'a> {
+    before: Carried,
+    flow: Duration,
+    timeouts: &'a Timeouts,
+}
+
+impl Past<'_> {
+    /// Since the last sweep, if a flowtable carried the session then.
+    fn carried(&self, session: &Session) -> Option<Duration> {
+        let seen = self.before.seen?;
+        self.before.sessions.contains(&session.id).then(|| seen.elapsed())
+    }
+
+    /// On newer kernels (seen on 7.3) the time that is left of a TCP session that has left the flowtable
+    /// does not tell when its last packet was. Then it was at least as long ago as the flowtable waits.
+    fn live(&self, session: &Session) -> Live {
+        let mut live = live(session, self.timeouts);
+        if let Some(since) = self.carried(session).filter(|_| !live.carried)
+            && live.idle > since + self.flow + SLACK
+        {
+            live.idle = self.flow;
+        }
+        live
+    }
+
+    /// The time that a UDP session of a service is to have, if that is another than it has.
+    fn mended_time(&self, session: &Session, lasts: Option<Duration>) -> Option<u32> {
+        let (lasts, since) = lasts.zip(self.carried(session))?;
+        let (left, stream) = (session.timeout_s.into(), self.timeouts.udp_stream()?.into());
+        let time = offload::mended_time(left, stream, lasts.as_secs(), since.as_secs() + 1)?;
+        u32::try_from(time).ok()
+    }
 }
 
 /// Puts back what was there when it was last taken down, and what sessions show.
@@ -266,6 +346,7 @@ fn live(session: &Session, timeouts: &Timeouts) -> Live {
         port: session.orig.dport,
         mark: session.mark,
         idle: timeouts.idle(session),
+        carried: session.is_offloaded(),
     }
 }
 

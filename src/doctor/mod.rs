@@ -3,6 +3,7 @@
 //! Everything is judged from one look at the kernel and at other software. A finding that is not
 //! certain to hurt is a warning or a note: a doctor who cries at every patient is not called again.
 
+mod fast;
 mod networks;
 mod rules;
 mod software;
@@ -66,6 +67,7 @@ pub fn examine(case: Case<'_>) -> Vec<Finding> {
     if let Some(site) = case.site {
         networks::examine(case, site, &mut findings);
         uplinks::examine(case, site, &mut findings);
+        fast::examine(case, site, &mut findings);
     }
     findings.sort_by_key(|finding| finding.severity);
     findings

@@ -3,8 +3,8 @@
 
 use super::{Case, Finding, examine};
 use crate::kstate::{
-    Address, ForeignChain, ForeignTable, Host, Link, MarkChange, Missing, Route, RouteKind, Rule,
-    RuleAction, Snapshot,
+    Address, ForeignChain, ForeignTable, Host, Link, MarkChange, Missing, Offload, Route,
+    RouteKind, Rule, RuleAction, Snapshot,
 };
 use crate::model::{Family, IfName, Mark, MarkMask, RulePriority, Site, TableId};
 use crate::profile;
@@ -252,4 +252,26 @@ fn other_things_on_the_host_are_told() {
     assert_eq!(codes(&found), expected);
     assert!(found[0].remedy.contains("ManageForeignRoutes=no"), "{}", found[0].remedy);
     assert!(found[2].message.ends_with("tcp 22, udp 51820"), "{}", found[2].message);
+}
+
+#[test]
+fn it_is_told_why_sessions_do_not_go_past_the_rules() {
+    let devices = || ["wan0", "wan1", "lan0"].map(device).into();
+    let codes_with = |offload: Offload| {
+        let mut seen = sound();
+        seen.facts.offload = Some(offload);
+        findings(&seen, &Host::default())
+    };
+    let fine = Offload { accepted: devices(), ..Offload::default() };
+    assert!(codes(&codes_with(fine.clone())).is_empty());
+    let missing = Offload { missing: Some("none here".into()), ..Offload::default() };
+    let found = codes_with(missing);
+    assert_eq!(codes(&found), ["note fast-path"]);
+    assert!(found[0].message.contains("none here"), "{}", found[0].message);
+    let refused = [(device("lan0"), "odd".to_owned())].into();
+    let accepted = ["wan0", "wan1"].map(device).into();
+    let found = codes_with(Offload { accepted, refused, ..Offload::default() });
+    assert_eq!(codes(&found), ["note fast-path-device"]);
+    let found = codes_with(Offload { software: Some("no driver".into()), ..fine });
+    assert_eq!(codes(&found), ["note fast-path-hardware"]);
 }

@@ -160,6 +160,20 @@ impl Conntrack {
     }
 }
 
+impl Conntrack {
+    /// A session is forgotten after so many seconds, unless a packet comes. One that is gone already
+    /// is fine.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_timeout(&mut self, session: &Session, seconds: u32) -> Result<(), KernelError> {
+        let mut message = message(NEW, decode::family_number(session.family));
+        decode::write_identity(&mut message, session);
+        message.attribute_be32(attr::TIMEOUT, seconds);
+        unless_gone(self.channel.request(message)).map_err(failed("give a session its time"))
+    }
+}
+
 /// Takes a message for a session: whatever the bytes, it comes back. What can be read can be
 /// written, too.
 pub(super) fn decode_any(body: &[u8]) {

@@ -28,6 +28,7 @@ mod nft_element;
 mod nft_read;
 mod nft_write;
 mod notices;
+mod offload;
 mod rtnl;
 mod socket;
 mod sysctl;
@@ -63,6 +64,7 @@ pub use hush::Hush;
 pub use knock::Knocker;
 pub use nft_element::DumpedElement;
 pub use notices::{Neighbours, Notice, Notices, Unreachable};
+pub use offload::release as release_flows;
 pub use rtnl::{NoSuchDevice, RouteError};
 pub use socket::NetlinkError;
 pub use traffic::{read_device_bytes, read_fill};
@@ -71,8 +73,8 @@ use self::nft_write::Writer;
 use self::rtnl::{Names, Rtnl};
 use self::socket::Channel;
 use crate::kstate::{
-    Bytes, Facts, KernelState, Lookup, OUR_PROTOCOL, Route, RouteQuery, Rule, Snapshot, Step,
-    SysctlKey,
+    Bytes, Facts, KernelState, Lookup, OUR_PROTOCOL, Offloading, Route, RouteQuery, Rule, Snapshot,
+    Step, SysctlKey,
 };
 use crate::model::Family;
 
@@ -133,6 +135,7 @@ pub struct Linux {
     netfilter: Writer,
     generation: u32,
     tolerated: Option<BTreeSet<Rule>>,
+    offload: offload::Trial,
 }
 
 impl Linux {
@@ -152,6 +155,7 @@ impl Linux {
             },
             generation: 0,
             tolerated: None,
+            offload: offload::Trial::default(),
         })
     }
 
@@ -184,6 +188,11 @@ impl Linux {
         let others = self.sysctl_interest != keys;
         self.sysctl_interest = keys;
         others
+    }
+
+    /// Which devices [`Kernel::observe`] tries in a flowtable; true when others than before.
+    pub fn set_offload_interest(&mut self, wanted: Option<Offloading>) -> bool {
+        self.offload.want(wanted)
     }
 
     /// The settings of interest as they are now; those that do not exist are left out.
@@ -310,6 +319,12 @@ impl Kernel for Linux {
             facts: Facts { foreign_tables: view.foreign_tables, ..Facts::default() },
         };
         self.observe_routing(&mut seen)?;
+        // On newer kernels (seen on 7.3) a flowtable remembers devices that are gone.
+        let table = seen.ours.nft.as_mut().map(Arc::make_mut);
+        for flowtable in table.into_iter().flat_map(|table| table.flowtables.values_mut()) {
+            flowtable.devices.retain(|device| seen.facts.links.contains_key(device));
+        }
+        seen.facts.offload = self.offload.look(&seen.facts.links);
         self.generation = view.generation;
         Ok(seen)
     }

@@ -26,6 +26,7 @@ pub(super) mod kind {
     pub(crate) const NEW_GENERATION: u16 = 15;
     pub(crate) const GET_GENERATION: u16 = 16;
     pub(crate) const GET_OBJECT: u16 = 19;
+    pub(crate) const GET_FLOWTABLE: u16 = 23;
 }
 
 /// `enum nft_*_attributes`
@@ -45,6 +46,12 @@ pub(super) mod attr {
     pub(crate) const SET_COUNT: u16 = 20;
     pub(crate) const OBJECT_TABLE: u16 = 1;
     pub(crate) const OBJECT_NAME: u16 = 2;
+    pub(crate) const FLOWTABLE_TABLE: u16 = 1;
+    pub(crate) const FLOWTABLE_NAME: u16 = 2;
+    pub(crate) const FLOWTABLE_HOOK: u16 = 3;
+    pub(crate) const FLOWTABLE_FLAGS: u16 = 7;
+    pub(crate) const HOOK_DEVICES: u16 = 3;
+    pub(crate) const DEVICE_NAME: u16 = 1;
     pub(crate) const LIST_TABLE: u16 = 1;
     pub(crate) const LIST_SET: u16 = 2;
     pub(crate) const LIST_ELEMENTS: u16 = 3;

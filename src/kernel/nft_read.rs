@@ -11,8 +11,11 @@ use super::KernelError;
 use super::nfnl::{FAMILY_INET, HEADER_LEN, attr, kind, nft_message};
 use super::nft_element::{DumpedElement, decode_list, encode};
 use super::socket::{Channel, NetlinkError};
-use super::wire::{Message, attribute, text, u32_be};
-use crate::kstate::{Chain, Declared, Elements, NftTable, Object, Role, Set, SetShape, TABLE_NAME};
+use super::wire::{Message, attribute, attributes, text, u32_be};
+use crate::kstate::{
+    Chain, Declared, Elements, Flowtable, NftTable, Object, Role, Set, SetShape, TABLE_NAME,
+};
+use crate::model::IfName;
 
 /// `NFTNL_UDATA_CHAIN_COMMENT`, `NFTNL_UDATA_RULE_COMMENT`
 const COMMENT: u8 = 0;
@@ -24,6 +27,10 @@ const SET_ANONYMOUS: u32 = 1;
 const SET_INTERVAL: u32 = 4;
 /// `NFT_CHAIN_BINDING`: part of a rule.
 const CHAIN_BINDING: u32 = 4;
+/// `NFT_FLOWTABLE_HW_OFFLOAD`
+const FLOWTABLE_HARDWARE: u32 = 1;
+/// `NFT_FLOWTABLE_COUNTER`
+const FLOWTABLE_COUNTER: u32 = 2;
 /// How often reading is begun anew when a transaction comes between.
 const ATTEMPTS: usize = 10;
 
@@ -105,8 +112,12 @@ fn family_name(family: u8) -> &'static str {
 }
 
 fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
-    let mut table =
-        NftTable { chains: chains(channel)?, sets: BTreeMap::new(), objects: objects(channel)? };
+    let mut table = NftTable {
+        chains: chains(channel)?,
+        sets: BTreeMap::new(),
+        objects: objects(channel)?,
+        flowtables: flowtables(channel)?,
+    };
     for (chain, rule) in rules(channel)? {
         if let Some(chain) = table.chains.get_mut(&chain) {
             chain.rules.push(rule);
@@ -200,10 +211,38 @@ fn decode_object(body: &[u8]) -> Option<Object> {
     Object::named(&attribute(body, attr::OBJECT_NAME).map(text)?)
 }
 
+/// The flowtables of our table.
+pub(super) fn flowtables(
+    channel: &mut Channel,
+) -> Result<BTreeMap<String, Flowtable>, KernelError> {
+    let request = of_our_table(kind::GET_FLOWTABLE, attr::FLOWTABLE_TABLE);
+    let found = channel.dump(&request, decode_flowtable).map_err(failed("flowtables"))?;
+    Ok(found.into_iter().collect())
+}
+
+fn decode_flowtable(body: &[u8]) -> Option<(String, Flowtable)> {
+    let body = ours(body, attr::FLOWTABLE_TABLE)?;
+    let flags = attribute(body, attr::FLOWTABLE_FLAGS).and_then(u32_be).unwrap_or(0);
+    let devices = attribute(attribute(body, attr::FLOWTABLE_HOOK)?, attr::HOOK_DEVICES)?;
+    let device = |(kind, value): (u16, &[u8])| {
+        (kind == attr::DEVICE_NAME).then(|| IfName::new(&text(value)).ok()).flatten()
+    };
+    let devices = attributes(devices).filter_map(device).collect();
+    let name = attribute(body, attr::FLOWTABLE_NAME).map(text)?;
+    Some((
+        name,
+        Flowtable {
+            devices,
+            hardware: flags & FLOWTABLE_HARDWARE != 0,
+            counts: flags & FLOWTABLE_COUNTER != 0,
+        },
+    ))
+}
+
 /// Takes a message for each kind of object in turn: whatever the bytes, it comes back.
 pub(super) fn decode_any(body: &[u8]) {
     let _ = (decode_generation(body), decode_table(body), decode_chain(body));
-    let _ = (decode_rule(body), decode_set(body), decode_object(body));
+    let _ = (decode_rule(body), decode_set(body), decode_object(body), decode_flowtable(body));
     let _ = body.get(HEADER_LEN..).map(decode_list);
 }
 

@@ -255,30 +255,39 @@ fn script(ops: &[NftOp]) -> Vec<String> {
     lines
 }
 
+/// Whether the kernel would do it; nothing is changed.
+pub(super) fn check_script(lines: &[String]) -> Result<(), KernelError> {
+    run(&["--check", "-f", "-"], lines)
+}
+
 fn run_script(lines: &[String]) -> Result<(), KernelError> {
+    run(&["-f", "-"], lines)
+}
+
+fn run(arguments: &[&str], lines: &[String]) -> Result<(), KernelError> {
     let program = find_nft().ok_or(KernelError::NftMissing)?;
-    let run = |source| KernelError::RunNft { program: program.display().to_string(), source };
+    let failed = |source| KernelError::RunNft { program: program.display().to_string(), source };
     let mut child = Command::new(&program)
-        .args(["-f", "-"])
+        .args(arguments)
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(run)?;
+        .map_err(failed)?;
     let more = u32::try_from(lines.len() / PATIENCE_EACH.1).unwrap_or(u32::MAX);
     let patience = PATIENCE + PATIENCE_EACH.0 * more;
     let said = converse(&mut child, lines.join("\n") + "\n", patience);
     let Some(said) = said else {
         // It may be gone already; then there is nothing to stop.
         let _ = child.kill();
-        child.wait().map_err(run)?;
+        child.wait().map_err(failed)?;
         return Err(KernelError::NftTimeout {
             program: program.display().to_string(),
             seconds: patience.as_secs(),
         });
     };
-    let status = child.wait().map_err(run)?;
+    let status = child.wait().map_err(failed)?;
     if status.success() {
         return Ok(());
     }

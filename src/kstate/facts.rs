@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Route, Rule};
+use super::{Offload, Route, Rule};
 use crate::model::{Family, IfName};
 
 /// The host as it is, apart from what is ours.
@@ -21,6 +21,8 @@ pub struct Facts {
     pub rules: BTreeSet<Rule>,
     /// Names of other nft tables, as `FAMILY NAME`.
     pub foreign_tables: BTreeSet<String>,
+    /// Which devices flowtables take; `None` when nobody asked.
+    pub offload: Option<Offload>,
 }
 
 /// One network device.

@@ -7,6 +7,7 @@
 
 mod address;
 mod facts;
+mod flowtable;
 mod host;
 mod jhash;
 mod lookup;
@@ -21,6 +22,9 @@ use std::sync::Arc;
 
 pub use address::OwnAddress;
 pub use facts::{Address, Facts, Link};
+pub use flowtable::{
+    FLOWTABLE, Flowtable, OFFLOAD_CHAIN, OFFLOAD_RULE, Offload, Offloading, offload_rule,
+};
 pub use host::{ForeignChain, ForeignTable, Host, MarkChange, Missing};
 pub use jhash::jhash;
 pub use lookup::{Lookup, RouteInput, RouteQuery};

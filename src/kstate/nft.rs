@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smallvec::SmallVec;
 
-use super::Object;
+use super::{Flowtable, Object};
 use crate::model::IfName;
 
 /// The table `inet homing`.
@@ -23,6 +23,8 @@ pub struct NftTable {
     pub chains: BTreeMap<String, Chain>,
     /// Objects that rules name.
     pub objects: BTreeSet<Object>,
+    /// Flowtables, by name.
+    pub flowtables: BTreeMap<String, Flowtable>,
 }
 
 /// A set or a map.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{
-    Bytes, Chain, Declared, ElementData, Elements, KernelState, Object, OwnAddress, Role, Route,
-    RouteKind, Rule, RuleAction, Set, SetShape, SysctlKey, TABLE_NAME,
+    Bytes, Chain, Declared, ElementData, Elements, Flowtable, KernelState, Object, OwnAddress,
+    Role, Route, RouteKind, Rule, RuleAction, Set, SetShape, SysctlKey, TABLE_NAME,
 };
 
 /// One step of a change set. "Exists already" and "gone already" count as success.
@@ -71,6 +71,10 @@ pub enum NftOp {
     AddObject(Object),
     /// Remove an object (no rule may name it).
     DeleteObject(Object),
+    /// Make a flowtable.
+    AddFlowtable(String, Flowtable),
+    /// Remove a flowtable (no rule may name it): its sessions go by the rules again.
+    DeleteFlowtable(String),
     /// Make a chain.
     AddChain {
         /// Its name.
@@ -155,6 +159,12 @@ impl KernelState {
             }
             NftOp::DeleteObject(object) => {
                 table.objects.remove(object);
+            }
+            NftOp::AddFlowtable(name, flowtable) => {
+                table.flowtables.insert(name.clone(), flowtable.clone());
+            }
+            NftOp::DeleteFlowtable(name) => {
+                table.flowtables.remove(name);
             }
             NftOp::AddChain { name, declaration } => {
                 let declaration = declaration.clone();
@@ -308,6 +318,10 @@ impl fmt::Display for NftOp {
                 write!(f, "add {kind} {t} {object} {{ {declaration} }}")
             }
             NftOp::DeleteObject(object) => write!(f, "delete {} {t} {object}", object.kind()),
+            NftOp::AddFlowtable(name, flowtable) => {
+                write!(f, "add flowtable {t} {name} {{ {flowtable} }}")
+            }
+            NftOp::DeleteFlowtable(name) => write!(f, "delete flowtable {t} {name}"),
             NftOp::AddChain { name, declaration } => {
                 let comment = declaration.comment();
                 write!(f, "add chain {t} {name} {{ {} comment \"{comment}\"; }}", declaration.text)

@@ -41,9 +41,6 @@ pub struct Site {
     pub api: Api,
     /// Who is told of events, in the order of the file.
     pub notify: Vec<Notify>,
-    /// Sections that are valid but whose engine does not exist yet, as the keys stand in the file
-    /// (`probes`, `services`, …); `run` refuses a profile that has any.
-    pub without_engine: Vec<String>,
 }
 
 impl Site {

@@ -3,7 +3,8 @@
 //! Add before remove: settings, addresses, routes, rules, then one nft transaction (the commit point), then
 //! rules that take every packet, forwarding, and then what is no longer wanted. Inside the
 //! transaction: objects are made, changed chains emptied, elements swapped, chains filled again,
-//! and what nothing refers to any more is deleted.
+//! and what nothing refers to any more is deleted. A flowtable that differs is made anew: its sessions
+//! go by the rules meanwhile.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use super::routing::other_metric;
 use super::steer::swap_elements;
 use super::sysctls::opens;
 use crate::kstate::{
-    Elements, KernelState, NftOp, NftTable, Role, Route, Rule, Set, Step, SysctlKey,
+    Elements, Flowtable, KernelState, NftOp, NftTable, Role, Route, Rule, Set, Step, SysctlKey,
 };
 
 /// Steps in order; empty when nothing differs.
@@ -109,12 +110,21 @@ fn diff_table(desired: &NftTable, observed: Option<&NftTable>, scope: Scope) -> 
     let present = observed.is_some();
     let observed = observed.unwrap_or(&nothing);
     let sets = SetChanges::between(desired, observed);
-    let refill = chains_to_refill(desired, observed, &sets);
+    let flows = |there: &NftTable, other: &NftTable| -> Vec<(String, Flowtable)> {
+        let differs =
+            |(name, one): &(&String, &Flowtable)| other.flowtables.get(*name) != Some(*one);
+        there.flowtables.iter().filter(differs).map(|(n, one)| (n.clone(), one.clone())).collect()
+    };
+    let (new_flows, old_flows) = (flows(desired, observed), flows(observed, desired));
+    let old_names: BTreeSet<&str> = old_flows.iter().map(|(name, _)| name.as_str()).collect();
+    let refill = chains_to_refill(desired, observed, &sets, &old_names);
     let mut ops = Vec::new();
     if !present {
         ops.push(NftOp::AddTable);
     }
     empty_chains(&mut ops, desired, observed, &refill);
+    ops.extend(old_flows.iter().map(|(name, _)| NftOp::DeleteFlowtable(name.clone())));
+    ops.extend(new_flows.into_iter().map(|(name, one)| NftOp::AddFlowtable(name, one)));
     ops.extend(sets.remade.iter().map(|name| NftOp::DeleteSet(name.clone())));
     let made = sets.made.iter().chain(&sets.remade);
     ops.extend(made.filter_map(|name| Some(make_set(name, desired.sets.get(name)?))));
@@ -157,12 +167,19 @@ impl SetChanges {
     }
 }
 
-/// Chains whose rules differ, or that refer to a set that is made anew, or that are made anew.
-fn chains_to_refill(desired: &NftTable, observed: &NftTable, sets: &SetChanges) -> Vec<String> {
+/// Chains whose rules differ, or that refer to a set or a flowtable that is made anew, or that are
+/// made anew.
+fn chains_to_refill(
+    desired: &NftTable,
+    observed: &NftTable,
+    sets: &SetChanges,
+    flowtables: &BTreeSet<&str>,
+) -> Vec<String> {
     let refers = |text: &str| {
         text.split('@').skip(1).any(|rest| {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-._".contains(c));
-            sets.remade.contains(&rest[..end.unwrap_or(rest.len())])
+            let name = &rest[..end.unwrap_or(rest.len())];
+            sets.remade.contains(name) || flowtables.contains(name)
         })
     };
     let differs = |(name, chain): &(&String, &crate::kstate::Chain)| {

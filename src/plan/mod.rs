@@ -12,6 +12,7 @@ mod lans;
 mod limits;
 mod mend;
 mod nft;
+pub mod offload;
 mod path;
 mod renewal;
 mod routing;
@@ -43,7 +44,7 @@ pub use renewal::{Learned, LearnedMap, Live, Renewals, renewal_period};
 pub use routing::{PRIORITIES, TABLES};
 pub use standing::{Admin, Dealt, GroupStanding, ServerStanding, Standing, Standings};
 pub use steer::{Steering, steering_alone};
-pub use sysctls::{interesting_sysctls, restoring_order};
+pub use sysctls::{interesting_sysctls, is_restored, restoring_order};
 pub use view::{Layout, View, assess, offered};
 
 /// The addresses of services, each on its uplink's device.

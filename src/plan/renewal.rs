@@ -9,7 +9,7 @@ use std::time::Duration;
 use foldhash::{HashMap, HashMapExt as _};
 use ipnet::IpNet;
 
-use super::inbound::{Directory, ESP};
+use super::inbound::{Directory, ESP, udp_seconds};
 use super::nft::{BindingKey, key_of, names};
 use super::{Layout, View};
 use crate::kstate::Bytes;
@@ -17,9 +17,16 @@ use crate::model::{
     Family, Mark, MarkLayout, Persistence, PersistenceKey, PersistenceMode, Service,
 };
 
+/// The IANA number of UDP.
+const UDP: u8 = 17;
+
 /// A binding gains at least this much, or it is left alone: an entry's remaining time is known to
 /// the second only.
 const LEAST_GAIN: Duration = Duration::from_millis(1500);
+
+/// Under sessions that a flowtable carries, a binding gains at least this part of its time: they are
+/// looked at often, and it is exact when they have left the flowtable.
+const LAZY_GAIN: u32 = 60;
 
 /// A session, as far as bindings care.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,8 @@ pub struct Live {
     pub mark: Mark,
     /// Since its last packet.
     pub idle: Duration,
+    /// A flowtable carries it, and would let go of it if it were idle for long.
+    pub carried: bool,
 }
 
 /// A binding as the kernel has it. `uplink` is what it leads to: of a service, its server's mark.
@@ -74,6 +83,7 @@ struct Bound {
     uplink: Mark,
     left: Duration,
     idle: Option<Duration>,
+    carried: bool,
 }
 
 /// All bindings of a site, while its sessions pass by.
@@ -83,6 +93,7 @@ pub struct Renewals<'a> {
     maps: HashMap<(Mark, Family), LearnedMap>,
     served: HashMap<String, LearnedMap>,
     directory: Option<Directory<'a>>,
+    any_lasts: bool,
 }
 
 /// How often to look so that no binding ends early: a third of the shortest time. `None` when nobody
@@ -124,8 +135,9 @@ impl<'a> Renewals<'a> {
             let map = LearnedMap { name: name.clone(), timeout, by, bindings: HashMap::new() };
             served.insert(name, map);
         }
-        let directory = (!served.is_empty()).then_some(directory);
-        Renewals { marks: layout.site.marks, maps, served, directory }
+        let any_lasts = layout.site.services.iter().any(|service| udp_seconds(service).is_some());
+        let directory = (any_lasts || !served.is_empty()).then_some(directory);
+        Renewals { marks: layout.site.marks, maps, served, directory, any_lasts }
     }
 
     /// The maps, to be filled with what the kernel holds.
@@ -136,6 +148,21 @@ impl<'a> Renewals<'a> {
     /// Whether there is anything to renew.
     pub fn is_empty(&self) -> bool {
         self.maps.values().chain(self.served.values()).all(|map| map.bindings.is_empty())
+    }
+
+    /// Whether some service says how long its UDP sessions last.
+    pub fn any_lasts(&self) -> bool {
+        self.any_lasts
+    }
+
+    /// How long a UDP session of a service lasts without a packet, if the service says.
+    pub fn lasts(&self, live: &Live) -> Option<Duration> {
+        if live.protocol != UDP || live.mark.0 & self.marks.server.0 == 0 {
+            return None;
+        }
+        let directory = self.directory.as_ref()?;
+        let entrance = directory.find(live.destination, live.protocol, live.port)?;
+        entrance.udp_seconds().map(Duration::from_secs)
     }
 
     /// The binding that a session shows: its map, and what it would be there.
@@ -205,7 +232,9 @@ impl LearnedMap {
     /// has now does not hold it. Where the binding leads, if there is one.
     fn see(&mut self, live: &Live, member: Mark) -> Option<Mark> {
         let bound = self.bindings.get_mut(&self.by.key(live)?)?;
-        if bound.uplink == member {
+        if bound.uplink == member && live.carried {
+            bound.carried = true;
+        } else if bound.uplink == member {
             bound.idle = Some(bound.idle.map_or(live.idle, |idle| idle.min(live.idle)));
         }
         Some(bound.uplink)
@@ -215,7 +244,7 @@ impl LearnedMap {
     pub fn fill(&mut self, learned: impl IntoIterator<Item = Learned>) {
         let bound = |l: Learned| {
             let key = BindingKey::new(&[&l.key])?;
-            Some((key, Bound { uplink: l.uplink, left: l.left, idle: None }))
+            Some((key, Bound { uplink: l.uplink, left: l.left, idle: None, carried: false }))
         };
         self.bindings.extend(learned.into_iter().filter_map(bound));
     }
@@ -224,7 +253,10 @@ impl LearnedMap {
     pub fn due(&self) -> Vec<Learned> {
         let least = LEAST_GAIN.min(self.timeout / 12);
         let due = |(key, bound): (&BindingKey, &Bound)| {
-            let left = self.timeout.checked_sub(bound.idle?)?;
+            let lazy = least.max(self.timeout / LAZY_GAIN);
+            let carried = bound.carried && self.timeout >= bound.left + lazy;
+            let idle = if carried { Duration::ZERO } else { bound.idle? };
+            let left = self.timeout.checked_sub(idle)?;
             let gains = left >= bound.left + least;
             let key = Bytes::from_slice(key.as_slice());
             gains.then_some(Learned { key, uplink: bound.uplink, left })
@@ -279,6 +311,7 @@ policies:
             port: 80,
             mark: Mark(mark),
             idle: Duration::from_secs(idle),
+            carried: false,
         }
     }
 
@@ -333,6 +366,31 @@ policies:
             renewals.see(&session);
             assert!(due(&mut renewals, "bind4-clients").is_empty(), "{what}");
         }
+    }
+
+    #[test]
+    fn a_binding_is_kept_under_carried_sessions_and_is_exact_afterwards() {
+        let layout = layout();
+        let mark = policy(&layout, "clients").0 | FIBER.0;
+        let carried = Live { carried: true, ..live(mark, "192.0.2.1", 0) };
+        let map = "bind4-clients";
+        let mut renewals = Renewals::new(&layout, &View::default());
+        bound(&mut renewals, map, "192.0.2.1");
+        renewals.see(&carried);
+        renewals.see(&live(mark, "192.0.2.1", 40));
+        assert_eq!(due(&mut renewals, map), [60]);
+        // With nearly all of its time it is left alone.
+        let almost = |renewals: &mut Renewals<'_>| {
+            let map = renewals.maps_mut().find(|m| m.name == map).unwrap();
+            map.bindings.values_mut().for_each(|one| one.left = Duration::from_millis(58_700));
+        };
+        almost(&mut renewals);
+        assert!(due(&mut renewals, map).is_empty());
+        // And a session that met the rules again says how long ago.
+        let mut renewals = Renewals::new(&layout, &View::default());
+        bound(&mut renewals, map, "192.0.2.1");
+        renewals.see(&live(mark, "192.0.2.1", 30));
+        assert_eq!(due(&mut renewals, map), [30]);
     }
 
     #[test]

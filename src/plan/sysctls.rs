@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::offload;
 use super::view::Layout;
 use crate::kstate::{Snapshot, SysctlKey};
 use crate::model::IfName;
@@ -19,6 +20,10 @@ const FOLLOWERS: [&str; 3] = [
     "net/ipv6/conf/default/forwarding",
 ];
 
+/// How long a flowtable keeps a session without packets, in seconds.
+const FLOWS: [&str; 2] =
+    ["net/netfilter/nf_flowtable_tcp_timeout", "net/netfilter/nf_flowtable_udp_timeout"];
+
 /// What a device of an uplink must have: loose reverse-path filter, and ARP that keeps two uplinks
 /// in one subnet apart. (Not `arp_filter`: it asks the routing tables, where an address of the
 /// second uplink in the subnet leads to the first.)
@@ -34,8 +39,12 @@ pub fn interesting_sysctls<'a>(
     uplinks: impl Iterator<Item = &'a IfName>,
     links: impl Iterator<Item = &'a IfName>,
 ) -> Vec<SysctlKey> {
-    let mut keys: Vec<SysctlKey> =
-        [&[FORWARD4, FORWARD6], &FOLLOWERS[..]].concat().iter().map(|key| own(key)).collect();
+    let mut keys: Vec<SysctlKey> = [&[FORWARD4, FORWARD6], &FOLLOWERS[..], &FLOWS]
+        .concat()
+        .iter()
+        .map(|key| own(key))
+        .collect();
+    keys.push(offload::accounting());
     for device in uplinks {
         keys.extend(
             UPLINK.iter().map(|(family, setting)| device_key(device, family, name(setting))),
@@ -66,8 +75,17 @@ pub(super) fn build_sysctls(layout: &Layout, seen: &Snapshot) -> BTreeMap<Sysctl
             }
         }
     }
+    if offload::wanted(&layout.site, &seen.facts).reason.is_none() {
+        let seconds = offload::flow_seconds(&layout.site).to_string();
+        wanted.extend(FLOWS.iter().map(|key| (own(key), seconds.clone())));
+    }
     wanted.retain(|key, _| seen.ours.sysctls.contains_key(key));
     wanted
+}
+
+/// Whether this setting may be changed by us, or along with one that is, so that it is restored later.
+pub fn is_restored(key: &SysctlKey) -> bool {
+    *key != offload::accounting()
 }
 
 /// Whether this setting lets packets pass through at all: it is set when all else stands.

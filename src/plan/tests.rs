@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::{Layout, Remembered, Scope, assess, build, diff, interesting_sysctls, removal};
 use crate::kstate::{
-    Address, Facts, KernelState, Link, OwnAddress, Route, RouteKind, Snapshot, Step, SysctlKey,
+    Address, Facts, KernelState, Link, Offload, OwnAddress, Route, RouteKind, Snapshot, Step,
+    SysctlKey,
 };
 use crate::model::{Family, Gateway, IfName, Site, TableId};
 use crate::profile;
@@ -39,6 +40,8 @@ fn host(site: &Site) -> Snapshot {
             }
         }
     }
+    let accepted = facts.links.keys().cloned().collect();
+    facts.offload = Some(Offload { accepted, ..Offload::default() });
     let mut seen = Snapshot { facts, ..Snapshot::default() };
     let devices = site.uplinks.iter().map(|uplink| &uplink.interface);
     for key in interesting_sysctls(devices, seen.facts.links.keys()) {

@@ -38,7 +38,7 @@ pub use finding::{Finding, Severity, to_json};
 pub use render::render;
 pub use schema::schema;
 
-use crate::model::{FastPath, Name, Site};
+use crate::model::{Name, Site};
 
 use checks::Sections;
 use fields::Fields;
@@ -170,7 +170,6 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
     let api = top.get("api", out).and_then(|node| settings::api(node, out));
     let notify = top.get("notify", out).map(|node| notify::read(node, out));
     let fast_path = fast_path.unwrap_or_default();
-    let without_engine = without_engine(fast_path);
     let inline = all.uplinks.probes.into_iter();
     let mut probes = probes.unwrap_or_default();
     probes.extend(inline.map(|probe| (probe.name.clone(), probe)));
@@ -190,7 +189,6 @@ fn assemble(top: &Fields<'_>, names: &Names, all: Sections<'_>, out: &mut Findin
         fast_path,
         api: api.unwrap_or_default(),
         notify: notify.unwrap_or_default(),
-        without_engine,
     }
 }
 
@@ -206,13 +204,4 @@ fn site_name(node: Node<'_>, out: &mut Findings) -> Option<String> {
     }
     out.error_with(node, "not a site's name", "up to 64 characters on one line");
     None
-}
-
-/// Keys that are valid but do nothing yet, in the order of the file's sections.
-fn without_engine(fast_path: FastPath) -> Vec<String> {
-    let mut keys = Vec::new();
-    if fast_path == FastPath::Hardware {
-        keys.push("fast-path".to_owned());
-    }
-    keys
 }

@@ -41,6 +41,10 @@ pub(super) mod attr {
     pub(crate) const COUNTER_BYTES: u16 = 2;
 }
 
+/// `IPPROTO_TCP`
+const TCP: u8 = 6;
+/// `TCP_CONNTRACK_ESTABLISHED`
+const ESTABLISHED: u8 = 3;
 /// `IPPROTO_ICMP`, `IPPROTO_ICMPV6`
 const ICMP: u8 = 1;
 const ICMP6: u8 = 58;
@@ -56,7 +60,7 @@ pub struct Session {
     pub mark: Mark,
     /// `IPS_*`: see [`Session::REPLY_SEEN`] and its neighbours.
     pub status: u32,
-    /// Seconds until it is forgotten, unless a packet comes.
+    /// Seconds until it is forgotten, unless a packet comes; 0 while a flowtable carries it.
     pub timeout_s: u32,
     /// As the client sent it.
     pub orig: Tuple,
@@ -110,6 +114,14 @@ impl Session {
     /// `IPS_OFFLOAD`: a flowtable carries it.
     pub const OFFLOAD: u32 = 1 << 14;
 
+    /// `IPS_HW_OFFLOAD`: the network card does.
+    pub const HARDWARE: u32 = 1 << 15;
+
+    /// Whether its packets go past the rules.
+    pub fn is_offloaded(&self) -> bool {
+        self.has(Session::OFFLOAD | Session::HARDWARE)
+    }
+
     /// Whether a status bit is set.
     pub fn has(&self, status: u32) -> bool {
         self.status & status != 0
@@ -146,6 +158,10 @@ pub(in crate::kernel) fn session(body: &[u8]) -> Option<Session> {
         }
     }
     let (protocol, orig) = orig?;
+    if protocol == TCP && status & (Session::OFFLOAD | Session::HARDWARE) != 0 {
+        // The kernel says neither state nor time of what a flowtable carries; it takes no others.
+        tcp_state = tcp_state.or(Some(ESTABLISHED));
+    }
     Some(Session {
         family: Family::of(orig.src),
         protocol,

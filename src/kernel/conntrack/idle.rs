@@ -59,11 +59,16 @@ impl Timeouts {
         self.tcp[3]
     }
 
+    /// What a packet gives to a UDP session that is assured.
+    pub fn udp_stream(&self) -> Option<u32> {
+        self.udp_stream
+    }
+
     /// Since the session's last packet, to the second, and never more than it was: the shortest of
     /// the times that the packet can have given is taken.
     pub fn idle(&self, session: &Session) -> Duration {
-        if session.has(Session::OFFLOAD) {
-            // The flowtable lets go of it after half a minute without packets.
+        if session.is_offloaded() {
+            // The flowtable lets go of it when none has come for a while.
             return Duration::ZERO;
         }
         let left = session.timeout_s;

@@ -35,6 +35,8 @@ pub struct Explanation {
     pub interface: Option<String>,
     /// The client's binding, if the policy binds and there is one.
     pub binding: Option<Bound>,
+    /// Whether its packets go past the rules once it is established.
+    pub fast_path: bool,
     /// The slot that the source's hash gives, with `source-hash`.
     pub slot: Option<u8>,
     /// Policies in their order, up to the one that takes it.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::question::{Ask, Found, Origin, Question};
 use super::{DecidedBy, Explanation, Outcome, Packet, Scene, WayOut};
 use crate::kstate::Lookup;
-use crate::model::{IfName, Uplink, UplinkId};
-use crate::plan::inside_networks;
+use crate::model::{Helper, IfName, Uplink, UplinkId};
+use crate::plan::{inside_networks, offload};
 
 /// A question on its way to its answer.
 pub(super) struct Case<'a> {
@@ -42,6 +42,7 @@ impl<'a> Case<'a> {
             servers: Vec::new(),
             interface: None,
             binding: None,
+            fast_path: false,
             slot: None,
             policies: Vec::new(),
             members: Vec::new(),
@@ -90,7 +91,37 @@ impl<'a> Case<'a> {
             _ => None,
         };
         self.answer.source = ways.first().filter(|_| ways.iter().all(same)).map(|way| way.source);
+        self.go_fast();
         self.answer
+    }
+}
+
+impl Case<'_> {
+    /// Sessions between an uplink and the inside, of protocols with ports, that no helper follows.
+    fn go_fast(&mut self) {
+        let Scene { layout, seen, .. } = self.scene;
+        let Some(input) = &self.answer.packet.interface else { return };
+        let by_uplink = layout.site.uplinks.iter().any(|one| one.interface.as_str() == input);
+        let passes = match self.answer.outcome {
+            Outcome::Uplink => true,
+            Outcome::Server => by_uplink,
+            _ => false,
+        };
+        let fast = offload::wanted(&layout.site, &seen.facts);
+        if !passes || fast.reason.is_some() || !matches!(self.question.protocol, 6 | 17) {
+            return;
+        }
+        let followed = |helper: &Helper| {
+            let transport = if helper.transport() == "tcp" { 6 } else { 17 };
+            transport == self.question.protocol && Some(helper.port()) == self.question.port
+        };
+        if self.answer.outcome == Outcome::Uplink && layout.site.helpers.iter().any(followed) {
+            self.because("a helper follows it, so each of its packets meets the rules");
+            return;
+        }
+        self.answer.fast_path = true;
+        let long = if self.question.protocol == 17 { " and lasts" } else { "" };
+        self.because(format!("once it is established{long}, its packets take the fast path"));
     }
 }
 

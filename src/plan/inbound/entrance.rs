@@ -110,6 +110,13 @@ impl<'a> Owner<'a> {
     }
 }
 
+/// See [`Entrance::udp_seconds`].
+pub(in crate::plan) fn udp_seconds(service: &Service) -> Option<u64> {
+    let tcp = service.persistence.mode == PersistenceMode::Tcp;
+    let udp = service.protocols.contains(&Protocol::UDP);
+    service.persistence.timeout.filter(|_| tcp && udp).map(|time| time.as_secs().max(1))
+}
+
 /// Whether sessions may go to the group's own chain at once.
 fn adds_nothing(service: &Service) -> bool {
     service.persistence.mode == PersistenceMode::Tcp
@@ -122,6 +129,11 @@ impl Entrance<'_> {
     /// The helper of its sessions.
     pub fn helper(&self) -> Option<Helper> {
         self.service.helper
+    }
+
+    /// How long an idle UDP session of the service lasts, where that is the persistence.
+    pub fn udp_seconds(&self) -> Option<u64> {
+        udp_seconds(self.service)
     }
 }
 

@@ -21,8 +21,8 @@ use crate::model::{
 use super::view::Layout;
 
 pub use directory::{Directory, uplink_of, virtual_addresses};
-pub(super) use entrance::ESP;
 pub use entrance::{Bound, Entrance, Keyed, claimed, entrances};
+pub(super) use entrance::{ESP, udp_seconds};
 pub use select::{Dealt as DealtBy, ServerChoice, choose, keeps};
 pub use uses::{Uses, takes_datagrams};
 

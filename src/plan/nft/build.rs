@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use crate::kstate::{
-    Bytes, Chain, Declared, ElementData, Elements, FieldType, NftTable, Object, Role, Set, SetData,
-    SetShape,
+    Bytes, Chain, Declared, ElementData, Elements, FieldType, Flowtable, NftTable, Object, Role,
+    Set, SetData, SetShape,
 };
 use crate::model::{
     Family, GroupId, Name, PersistenceMode, PolicyId, PortRange, ServerId, UplinkId, Virtual,
@@ -34,6 +34,14 @@ pub mod names {
     /// Gives a session of the policy its other owner's bits back.
     pub fn carried(id: PolicyId, name: &Name) -> String {
         format!("carried-{id}-{name}")
+    }
+
+    /// Device → see whether the session may go past the rules from now on.
+    pub const FAST: &str = "fast-ways";
+
+    /// Lets a session of this uplink, and no other's, into the flowtable.
+    pub fn fast(id: UplinkId, name: &Name) -> String {
+        format!("fast-{id}-{name}")
     }
 
     /// Puts the uplink's mark on the packet.
@@ -270,6 +278,11 @@ pub(super) struct Builder {
 impl Builder {
     pub(super) fn finish(self) -> NftTable {
         self.table
+    }
+
+    /// A flowtable.
+    pub(super) fn flowtable(&mut self, name: &str, flowtable: Flowtable) {
+        self.table.flowtables.insert(name.to_owned(), flowtable);
     }
 
     /// A regular chain, which others jump to.

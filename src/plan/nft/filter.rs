@@ -1,6 +1,7 @@
 //! Filters: what may come in by the uplinks, what must not leave, and the greatest segment.
 
 use super::build::{Builder, Rules, names};
+use super::fast;
 use super::matching::{join, protocols_and_ports};
 use crate::model::{Allow, AllowTarget, Family, Firewall, ForwardPolicy, InputPolicy, Site};
 use crate::plan::view::Layout;
@@ -8,20 +9,21 @@ use crate::plan::view::Layout;
 const FORWARD: &str = "type filter hook forward priority filter; policy accept;";
 const INPUT: &str = "type filter hook input priority filter; policy accept;";
 
-pub(super) fn add_chains(table: &mut Builder, layout: &Layout) {
-    add_forward(table, &layout.site.firewall, &layout.site);
+pub(super) fn add_chains(table: &mut Builder, layout: &Layout, offloads: bool) {
+    add_forward(table, &layout.site.firewall, &layout.site, offloads);
     add_segments(table);
     if layout.site.firewall.input == InputPolicy::Closed {
         add_input(table, &layout.site.firewall, &layout.site);
     }
 }
 
-/// Established packets leave at the second rule.
-fn add_forward(table: &mut Builder, firewall: &Firewall, site: &Site) {
+/// Established packets leave at the second rule, or the third.
+fn add_forward(table: &mut Builder, firewall: &Firewall, site: &Site, offloads: bool) {
     let uplinks = names::UPLINKS;
     let mut rules = table.hook("forward", FORWARD);
     rules
         .rule("tcp flags & (syn | rst) == syn jump segment", "")
+        .rules(offloads.then(fast::rule), "fast-path")
         .rule("ct state established,related accept", "")
         .rule(format!("oifname @{uplinks} ct state invalid drop"), "");
     if firewall.forward == ForwardPolicy::Closed {

@@ -9,6 +9,7 @@ mod bindings;
 mod build;
 mod dispatch;
 mod elements;
+mod fast;
 mod filter;
 mod matching;
 mod nat;
@@ -19,8 +20,9 @@ mod services;
 mod slots;
 mod vpn;
 
-use crate::kstate::{Declared, NftOp, NftTable, Role, Snapshot};
+use crate::kstate::{Declared, FLOWTABLE, NftOp, NftTable, OFFLOAD_CHAIN, Role, Snapshot};
 
+use super::offload;
 use super::view::{Layout, View};
 
 pub(super) use bindings::{BindingKey, key_of};
@@ -48,7 +50,11 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     policies::add_chains(&mut table, layout);
     add_steering(&mut table, layout, view, seen);
     nat::add_chains(&mut table, layout);
-    filter::add_chains(&mut table, layout);
+    let flowtable = offload::wanted(&layout.site, &seen.facts).flowtable(&seen.ours.sysctls);
+    filter::add_chains(&mut table, layout, flowtable.is_some());
+    if let Some(flowtable) = flowtable {
+        fast::add(&mut table, layout, flowtable);
+    }
     services::add_chains(&mut table, layout, view, seen);
     vpn::add_chains(&mut table, layout, view);
     table.finish()
@@ -60,7 +66,17 @@ pub(super) fn closing(table: &NftTable) -> Option<Vec<NftOp>> {
     there.then(|| {
         let chain = "forward".to_owned();
         let rule = Declared::new(format!("oifname @{} drop", names::UPLINKS), "");
-        vec![NftOp::FlushChain(chain.clone()), NftOp::AddRule { chain, rule }]
+        let mut ops = vec![NftOp::FlushChain(chain.clone())];
+        // What goes past the rules would not meet that one.
+        if table.flowtables.contains_key(FLOWTABLE) {
+            let offload = OFFLOAD_CHAIN.to_owned();
+            ops.extend(
+                table.chains.contains_key(OFFLOAD_CHAIN).then_some(NftOp::FlushChain(offload)),
+            );
+            ops.push(NftOp::DeleteFlowtable(FLOWTABLE.to_owned()));
+        }
+        ops.push(NftOp::AddRule { chain, rule });
+        ops
     })
 }
 

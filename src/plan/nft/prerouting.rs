@@ -7,17 +7,20 @@ use ipnet::IpNet;
 use super::build::{Builder, names};
 use super::matching::{anonymous_set, nets_of};
 use super::vpn;
-use crate::kstate::{KNOCKING, Object, Snapshot};
-use crate::model::{Family, NatMode};
+use crate::kstate::{Facts, KNOCKING, Object, Route, Snapshot};
+use crate::model::{Family, IfName, NatMode, TableId};
 use crate::plan::lans::inside_networks;
 use crate::plan::view::{Layout, View};
+
+/// The main table.
+const MAIN: TableId = TableId(254);
 
 const HOOK: &str = "type filter hook prerouting priority mangle; policy accept;";
 
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen: &Snapshot) {
     add_prerouting(table, layout);
     add_from_uplink(table, layout, &inside_networks(layout, view, &seen.facts));
-    add_classify(table, layout);
+    add_classify(table, layout, &seen.facts);
     add_uplink_chains(table, layout);
     add_output(table, layout);
     add_untracked(table, layout);
@@ -80,7 +83,7 @@ fn ended_services(layout: &Layout) -> Option<String> {
 
 /// A new session from inside: a specific route through an uplink pins it there; a route to another
 /// device is not ours; what has no route but a default is for the policies.
-fn add_classify(table: &mut Builder, layout: &Layout) {
+fn add_classify(table: &mut Builder, layout: &Layout, facts: &Facts) {
     layout.site.helpers.iter().for_each(|helper| table.object(Object::Helper(*helper)));
     let uplink = layout.site.marks.uplink;
     let others = !uplink.0;
@@ -88,6 +91,7 @@ fn add_classify(table: &mut Builder, layout: &Layout) {
         .chain("classify")
         .rule(format!("meta mark set meta mark | {uplink}"), "")
         .rule("fib daddr . mark oif missing goto to-internet", "")
+        .rules(default_found(facts), "")
         .rule(format!("fib daddr . mark oifname vmap @{}", names::ROUTED), "")
         .rule(format!("meta mark set meta mark & {others:#x} accept"), "");
     let mut rules = table.chain("to-internet");
@@ -114,6 +118,28 @@ fn add_classify(table: &mut Builder, layout: &Layout) {
         .rule("meta nfproto ipv4 goto policies4", "policies")
         .rule("meta nfproto ipv6 goto policies6", "policies");
     add_carry(table, layout);
+}
+
+/// On newer kernels (seen on 7.3) `fib` of IPv6 does not heed `suppress_prefixlength`, and finds a default
+/// route where there is no other. The route that was found is that one if it leads to a device of a default, and no
+/// other route through such a device covers the destination.
+fn default_found(facts: &Facts) -> Option<String> {
+    let main = || {
+        let six = |route: &&Route| route.table == MAIN && route.family() == Family::V6;
+        facts.routes.iter().filter(six)
+    };
+    let defaults = main().filter(|route| route.is_default());
+    let devices: BTreeSet<&IfName> = defaults.filter_map(|route| route.device.as_ref()).collect();
+    let through = |route: &&Route| route.device.as_ref().is_some_and(|one| devices.contains(one));
+    let specific = main().filter(|route| !route.is_default()).filter(through);
+    let nets = nets_of(specific.map(|route| &route.destination), Family::V6);
+    let elsewhere = match nets.is_empty() {
+        true => "meta nfproto ipv6".to_owned(),
+        false => format!("ip6 daddr != {}", anonymous_set(&nets)),
+    };
+    let devices: Vec<String> = devices.iter().map(|device| format!("\"{device}\"")).collect();
+    let found = || format!("fib daddr . mark oifname {}", anonymous_set(&devices));
+    (!devices.is_empty()).then(|| format!("{elsewhere} {} goto to-internet", found()))
 }
 
 /// Other owners' bits of the connection mark, on the first packet of a session: policies need the

@@ -356,7 +356,7 @@ fn add_entrance(table: &mut Builder, layout: &Layout, entrance: &Entrance<'_>) {
         table.set(bound.map.clone(), Role::Learned, shape, &attributes, Elements::new());
     }
     let family = entrance.family;
-    if let Some(seconds) = udp_seconds(entrance) {
+    if let Some(seconds) = entrance.udp_seconds() {
         table.object(Object::UdpTimeout { family, seconds });
     }
     if let Some(helper) = service.helper {
@@ -411,7 +411,7 @@ fn add_conditions(rules: &mut Rules<'_>, entrance: &Entrance<'_>) {
             }
         }
     }
-    if let Some(seconds) = udp_seconds(entrance) {
+    if let Some(seconds) = entrance.udp_seconds() {
         let object = Object::UdpTimeout { family, seconds };
         let rule = format!("meta l4proto udp ct timeout set \"{object}\"");
         rules.rule(rule, &format!("{origin}.persistence"));
@@ -421,14 +421,6 @@ fn add_conditions(rules: &mut Rules<'_>, entrance: &Entrance<'_>) {
             format!("meta l4proto {} ct helper set \"{}\"", helper.transport(), helper.as_str());
         rules.rule(rule, &format!("{origin}.helper"));
     }
-}
-
-/// How long an idle UDP session of a service lasts, where that is the persistence.
-fn udp_seconds(entrance: &Entrance<'_>) -> Option<u64> {
-    let service = entrance.service;
-    let tcp = service.persistence.mode == PersistenceMode::Tcp;
-    let udp = service.protocols.contains(&Protocol::UDP);
-    service.persistence.timeout.filter(|_| tcp && udp).map(|time| time.as_secs().max(1))
 }
 
 /// A client that is bound to a server that keeps its clients goes there. Any other binding is

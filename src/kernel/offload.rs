@@ -1,0 +1,139 @@
+//! Flowtables: which devices the kernel takes, and how sessions leave them.
+//!
+//! What a kernel can do is tried, not guessed from its version: `nft --check` hands a table to the
+//! kernel, which looks at all of it and drops it.
+
+use std::collections::BTreeMap;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::nft_write::{self, Writer, check_script};
+use super::socket::Channel;
+use super::{KernelError, nft_read};
+use crate::kstate::{
+    FLOWTABLE, Flowtable, Link, NftOp, OFFLOAD_CHAIN, OFFLOAD_RULE, Offload, Offloading,
+    offload_rule,
+};
+use crate::model::IfName;
+
+/// The table that is tried, and never made.
+const TRIAL: &str = "inet homing-trial";
+
+/// A device takes part in a flowtable with at most so many others (`NFT_NETDEVICE_MAX`).
+const MOST_DEVICES: usize = 256;
+
+/// How often sessions are released while somebody else changes the flowtable.
+const ATTEMPTS: usize = 3;
+
+/// What was tried, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    wanted: Option<Offloading>,
+    done: Option<(BTreeMap<IfName, u32>, Offload)>,
+}
+
+impl Trial {
+    /// These devices are of interest; true when others than before.
+    pub(super) fn want(&mut self, wanted: Option<Offloading>) -> bool {
+        let others = self.wanted != wanted;
+        if others {
+            self.done = None;
+        }
+        self.wanted = wanted;
+        others
+    }
+
+    /// Tries those of them that are there, if they are others than at the last time.
+    pub(super) fn look(&mut self, links: &BTreeMap<IfName, Link>) -> Option<Offload> {
+        let wanted = self.wanted.as_ref()?;
+        let index = |device: &IfName| Some((device.clone(), links.get(device)?.index));
+        let there: BTreeMap<IfName, u32> = wanted.devices.iter().filter_map(index).collect();
+        if self.done.as_ref().is_none_or(|(tried, _)| tried != &there) {
+            let devices: Vec<IfName> = there.keys().cloned().collect();
+            let outcome = examine(&devices, wanted.hardware);
+            self.done = Some((there, outcome));
+        }
+        self.done.as_ref().map(|(_, outcome)| outcome.clone())
+    }
+}
+
+fn examine(devices: &[IfName], hardware: bool) -> Offload {
+    let mut outcome = Offload::default();
+    let (fit, rest) = devices.split_at(devices.len().min(MOST_DEVICES));
+    let too_many = || format!("a flowtable holds {MOST_DEVICES} devices");
+    outcome.refused.extend(rest.iter().map(|device| (device.clone(), too_many())));
+    if accepts(fit, false).is_ok() {
+        outcome.accepted.extend(fit.iter().cloned());
+    } else if let Err(reason) = IfName::new("lo").map_or(Ok(()), |lo| accepts(&[lo], false)) {
+        outcome.missing = Some(format!("this kernel has no flowtables ({reason})"));
+        return outcome;
+    } else {
+        for device in fit {
+            match accepts(std::slice::from_ref(device), false) {
+                Ok(()) => drop(outcome.accepted.insert(device.clone())),
+                Err(reason) => drop(outcome.refused.insert(device.clone(), reason)),
+            }
+        }
+    }
+    if hardware && !outcome.accepted.is_empty() {
+        let accepted: Vec<IfName> = outcome.accepted.iter().cloned().collect();
+        outcome.software = accepts(&accepted, true).err().map(|reason| {
+            let alone = |device: &&IfName| accepts(std::slice::from_ref(*device), true).is_err();
+            let unable: Vec<&str> = accepted.iter().filter(alone).map(IfName::as_str).collect();
+            format!("the drivers of {} do not offer it ({reason})", unable.join(", "))
+        });
+    }
+    outcome
+}
+
+/// Whether the kernel takes a flowtable with these devices, and a rule that uses it.
+fn accepts(devices: &[IfName], hardware: bool) -> Result<(), String> {
+    let devices = devices.iter().cloned().collect();
+    let flowtable = Flowtable { devices, hardware, counts: true };
+    let script = [
+        format!("add table {TRIAL}"),
+        format!("add flowtable {TRIAL} {FLOWTABLE} {{ {flowtable} }}"),
+        format!("add chain {TRIAL} trial {{ type filter hook forward priority filter; }}"),
+        format!("add rule {TRIAL} trial {OFFLOAD_RULE}"),
+    ];
+    check_script(&script).map_err(|error| match error {
+        KernelError::NftScript { message, .. } => message
+            .trim_start_matches("Error: ")
+            .trim_start_matches("Could not process rule: ")
+            .to_owned(),
+        other => other.to_string(),
+    })
+}
+
+/// Sessions that our flowtable carries go by the rules again, until one of their packets has passed
+/// those; nothing of them is lost. The flowtable is made anew in one transaction, in the network
+/// namespace of this thread.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn release() -> Result<(), KernelError> {
+    let open = |source| KernelError::Open { protocol: "nfnetlink", source };
+    let channel = Channel::open(NETLINK_NETFILTER).map_err(open)?;
+    let mut writer = Writer { channel, hush: None };
+    let mut outcome = Ok(());
+    for _ in 0..ATTEMPTS {
+        let Some(there) = nft_read::flowtables(&mut writer.channel)?.remove(FLOWTABLE) else {
+            return Ok(());
+        };
+        outcome = nft_write::apply(&mut writer, &renewal(there));
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+fn renewal(flowtable: Flowtable) -> Vec<NftOp> {
+    let (name, chain) = (FLOWTABLE.to_owned(), OFFLOAD_CHAIN.to_owned());
+    vec![
+        NftOp::FlushChain(chain.clone()),
+        NftOp::DeleteFlowtable(name.clone()),
+        NftOp::AddFlowtable(name, flowtable),
+        NftOp::AddRule { chain, rule: offload_rule() },
+    ]
+}
