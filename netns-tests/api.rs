@@ -99,6 +99,7 @@ fn from_outside_one_needs_the_token(family: Family) {
         assert_eq!(answer.status, 401, "{answer:?}");
         assert!(answer.error().contains(reason), "{answer:?}");
     }
+    assert_eq!(site.log().matches("asked with a wrong token").count(), 1, "{}", site.log());
     let right = "Authorization: Bearer s3cret-t0ken\r\n";
     assert_eq!(site.request(door, "GET", "/metrics", right, "").status, 200);
     let named = format!("Host: router.example\r\n{right}");

@@ -21,6 +21,7 @@ mod listen;
 mod metrics;
 mod openapi;
 mod places;
+mod seldom;
 mod server;
 
 pub use client::{Client, ClientError};
