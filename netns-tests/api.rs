@@ -99,6 +99,7 @@ fn from_outside_one_needs_the_token(family: Family) {
         assert_eq!(answer.status, 401, "{answer:?}");
         assert!(answer.error().contains(reason), "{answer:?}");
     }
+    assert_eq!(site.log().matches("asked with a wrong token").count(), 1, "{}", site.log());
     let right = "Authorization: Bearer s3cret-t0ken\r\n";
     assert_eq!(site.request(door, "GET", "/metrics", right, "").status, 200);
     let named = format!("Host: router.example\r\n{right}");
@@ -179,33 +180,63 @@ fn an_address_that_is_not_there_yet_is_listened_on_when_it_is(family: Family) {
     site.wait_status("no warning", |status| status["warnings"] == serde_json::json!([]));
 }
 
-/// As the group of the socket lets him in; he is not in the group that may change things.
-#[test]
-fn an_ordinary_user_reads_and_changes_nothing() {
+/// Whether there are other users than this one: not in a user namespace of one.
+fn others_exist() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    if map.split_whitespace().nth(2) == Some("1") {
-        // In this user namespace there is nobody else.
-        return;
-    }
-    let site = Site::start(V4, &profile(""));
+    map.split_whitespace().nth(2) != Some("1")
+}
+
+/// A copy of the program that every user may run.
+fn public_program(site: &Site) -> String {
     let program = site.path("homing");
     fs::copy(homing(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    program
+}
+
+/// Runs a command as the user `nobody`.
+fn as_nobody(site: &Site, program: &str, args: &[&str]) -> crate::harness::Outcome {
+    let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let run = site.path("run");
-    let as_nobody = |args: &[&str]| {
-        let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
-        let words = [&user[..], &[&program], args, &["--runtime-dir", &run]].concat();
-        site.command("/usr/bin/setpriv", &words)
-    };
-    let out = as_nobody(&["status"]);
+    let words = [&user[..], &[program], args, &["--runtime-dir", &run]].concat();
+    site.command("/usr/bin/setpriv", &words)
+}
+
+/// As the group of the socket lets him in; he is not in the group that may change things.
+#[test]
+fn an_ordinary_user_reads_and_changes_nothing() {
+    if !others_exist() {
+        return;
+    }
+    let site = Site::start(V4, &profile(""));
+    let program = public_program(&site);
+    let out = as_nobody(&site, &program, &["status"]);
     assert_eq!(out.code, Some(1), "{out:?}");
     assert!(out.stderr.contains("no permission"), "{out:?}");
     chown(site.path("run/api.sock"), None, Some(65_534)).unwrap();
-    assert_eq!(as_nobody(&["status"]).code, Some(0));
+    assert_eq!(as_nobody(&site, &program, &["status"]).code, Some(0));
     for order in [&["uplink", "fiber", "drain"][..], &["reload"]] {
-        let refused = as_nobody(order);
+        let refused = as_nobody(&site, &program, order);
         assert_eq!(refused.code, Some(1), "{refused:?}");
         assert!(refused.stderr.contains("homing-admin"), "{refused:?}");
     }
     assert_eq!(site.status()["uplinks"]["fiber"]["admin"], "enabled");
+}
+
+#[test]
+fn a_member_of_the_group_of_admins_changes_things() {
+    if !others_exist() {
+        return;
+    }
+    let mut site = Site::prepare(V4, |b| b);
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let file = site.path("group");
+    fs::write(&file, format!("{groups}homing-admin:x:64242:nobody\n")).unwrap();
+    site.with_mounts("mount --bind \"$0\" /etc/group", &file);
+    site.run(&profile(""));
+    let program = public_program(&site);
+    chown(site.path("run/api.sock"), None, Some(65_534)).unwrap();
+    let done = as_nobody(&site, &program, &["uplink", "fiber", "drain"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(site.status()["uplinks"]["fiber"]["admin"], "draining");
 }

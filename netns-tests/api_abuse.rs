@@ -63,6 +63,8 @@ fn what_is_no_request_is_refused_with_a_reason() {
             assert!(!answer.error().is_empty());
         }
     }
+    let told = site.log().matches("something that is no HTTP").count();
+    assert_eq!(told, 1, "once a minute: {}", site.log());
     fails_over(&site, Duration::from_millis(500));
 }
 

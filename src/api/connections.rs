@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::places::Place;
+use super::seldom::Seldom;
 
 /// Connections of one listener.
 pub(super) const MOST: usize = 256;
@@ -40,6 +41,9 @@ const ANSWER: Duration = Duration::from_secs(90);
 
 /// So long a head of a request may be, in bytes.
 const LONGEST_HEAD: usize = 32 * 1024;
+
+/// Of requests that are none.
+static NONSENSE: Seldom = Seldom::new();
 
 /// Marks a response that does not end.
 #[derive(Debug, Clone, Copy)]
@@ -157,8 +161,12 @@ where
         .max_buf_size(LONGEST_HEAD)
         .serve_connection(TokioIo::new(stream), answering);
     tokio::select! {
-        outcome = connection => if let Err(error) = outcome {
-            tracing::debug!("a connection to the API ended: {error}");
+        outcome = connection => match outcome {
+            Err(error) if error.is_parse() && NONSENSE.is_time() => {
+                tracing::info!("the API was asked something that is no HTTP/1.1: {error}");
+            }
+            Err(error) => tracing::debug!("a connection to the API ended: {error}"),
+            Ok(()) => {}
         },
         () = activity.overstayed() => tracing::debug!("a connection to the API took too long"),
         () = activity.expelled.notified() => {

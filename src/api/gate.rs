@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use nix::unistd::{Group, Uid, User, geteuid, gethostname};
 
 use super::answers::{Answer, Refused};
+use super::seldom::Seldom;
 use super::server::LARGEST_PROFILE;
 
 /// Whose members may change things.
@@ -20,6 +21,9 @@ pub(super) const ADMINS: &str = "homing-admin";
 
 /// Other requests than profiles have hardly a body.
 const LARGEST_OTHER: usize = 64 * 1024;
+
+/// Of wrong tokens.
+static WRONG: Seldom = Seldom::new();
 
 /// Where a question comes in.
 #[derive(Debug, Clone)]
@@ -124,6 +128,9 @@ fn check_token(headers: &HeaderMap, token: &str) -> Answer<()> {
         Some(_) => "this is not the token",
         None => "send the token: `Authorization: Bearer TOKEN`",
     };
+    if given.is_some() && WRONG.is_time() {
+        tracing::warn!("the API was asked with a wrong token");
+    }
     let refused = Refused::new(StatusCode::UNAUTHORIZED, reason);
     Err(refused.with(header::WWW_AUTHENTICATE, "Bearer"))
 }

@@ -22,6 +22,7 @@ mod metrics;
 mod openapi;
 mod places;
 mod rights;
+mod seldom;
 mod server;
 
 pub use client::{Client, ClientError};

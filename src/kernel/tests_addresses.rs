@@ -41,10 +41,24 @@ fn delete_both(linux: &mut Linux) {
     both().into_iter().for_each(|own| apply(linux, Step::DeleteAddress(own)));
 }
 
+/// Waits until the kernel has brought both ends of the cable up, and changes nothing by itself any more.
+fn wait_for_the_cable() {
+    let begun = Instant::now();
+    loop {
+        let shown = run("ip -o link show") + &run("ip -o addr show");
+        if shown.matches("state UP").count() == 2 && !shown.contains("tentative") {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{shown}");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn addresses_come_back_as_they_were_written() {
     stage(|| {
         plug_wan();
+        wait_for_the_cable();
         let mut linux = linux();
         let before = observe(&mut linux);
         for _ in 0..2 {
