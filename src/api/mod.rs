@@ -2,6 +2,7 @@
 //!
 //! [`serve`] answers, by asking the engine; [`Client`] asks, for the commands.
 
+mod access;
 mod client;
 mod explain;
 #[doc(hidden)]

@@ -1,12 +1,7 @@
 //! Who may change something: root, the user whom homing runs as, and members of the group
 //! `homing-admin`.
 //!
-//! Who may connect at all is a matter of the socket's file: its owner, its group (`homing` under the
-//! service of the package), and `homing-admin` by an access list ([`admit_admins`]). Whoever may
-//! connect may read.
-
-use std::io;
-use std::path::Path;
+//! Who may connect at all is a matter of the socket's file ([`super::access`]); whoever may, may read.
 
 use axum::Json;
 use axum::extract::connect_info::Connected;
@@ -16,12 +11,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use axum::serve::IncomingStream;
 use nix::unistd::{Gid, Group, Uid, User};
-use rustix::fs::{XattrFlags, setxattr};
 use serde_json::json;
 use tokio::net::UnixListener;
 
-/// The group whose members may change something.
-const ADMINS: &str = "homing-admin";
+use super::access::ADMINS;
 
 /// Who is at the other end of a connection, as the kernel tells: unix(7), `SO_PEERCRED`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,39 +65,6 @@ fn is_admin(peer: Peer) -> bool {
     let Ok(Some(admins)) = Group::from_name(ADMINS) else { return false };
     let named = || User::from_uid(peer.user).ok().flatten();
     peer.group == admins.gid || named().is_some_and(|user| admins.mem.contains(&user.name))
-}
-
-/// Lets members of `homing-admin` connect, whatever the socket's own group is.
-///
-/// # Errors
-/// When the file system keeps no access lists.
-pub(super) fn admit_admins(socket: &Path) -> io::Result<()> {
-    let Ok(Some(admins)) = Group::from_name(ADMINS) else { return Ok(()) };
-    let list = access_list(admins.gid);
-    Ok(setxattr(socket, c"system.posix_acl_access", &list, XattrFlags::empty())?)
-}
-
-/// `user::rw-,group::rw-,group:ADMINS:rw-,mask::rw-,other::---` as the kernel takes it
-/// (`include/uapi/linux/posix_acl_xattr.h`).
-fn access_list(admins: Gid) -> Vec<u8> {
-    const VERSION: u32 = 2;
-    const READ_WRITE: u16 = 6;
-    const NOBODY: u32 = u32::MAX;
-    let (owner, own_group, group, mask, other) = (0x01_u16, 0x04, 0x08, 0x10, 0x20);
-    let entries = [
-        (owner, READ_WRITE, NOBODY),
-        (own_group, READ_WRITE, NOBODY),
-        (group, READ_WRITE, admins.as_raw()),
-        (mask, READ_WRITE, NOBODY),
-        (other, 0, NOBODY),
-    ];
-    let mut list = VERSION.to_le_bytes().to_vec();
-    for (tag, rights, whose) in entries {
-        list.extend(tag.to_le_bytes());
-        list.extend(rights.to_le_bytes());
-        list.extend(whose.to_le_bytes());
-    }
-    list
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::access;
 use super::explain::Asked;
 use super::rights::{self, Caller};
 use crate::daemon::{Binding, Refusal, Request, SessionLine, Status};
@@ -51,7 +52,7 @@ pub fn serve(runtime_dir: &std::path::Path, engine: Engine) -> io::Result<Socket
     }
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-    if let Err(error) = rights::admit_admins(&path) {
+    if let Err(error) = access::admit_admins(&path) {
         tracing::warn!("the group of administrators cannot use the socket: {error}");
     }
     let router = router(engine).into_make_service_with_connect_info::<Caller>();
