@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::process::Command;
 
 use homing::lab::Protocol;
 use homing::model::Family;
@@ -21,7 +22,9 @@ fn prepare(family: Family, user: u32, before: &[String]) -> Site {
         chown(site.path(name), Some(user), Some(user)).unwrap();
     }
     let program = site.path("homing");
-    fs::copy(homing(), &program).unwrap();
+    // By another process: what this one has open for writing, a child of another thread may hold on to,
+    // and then it cannot be run.
+    assert!(Command::new("/bin/cp").args([homing(), &program]).status().unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let words: Vec<&str> = before.iter().map(String::as_str).collect();
     site.run_by(&words);

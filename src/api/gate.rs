@@ -12,12 +12,10 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use nix::unistd::{Group, Uid, User, geteuid, gethostname};
 
+use super::access::ADMINS;
 use super::answers::{Answer, Refused};
 use super::seldom::Seldom;
 use super::server::LARGEST_PROFILE;
-
-/// Whose members may change things.
-pub(super) const ADMINS: &str = "homing-admin";
 
 /// Other requests than profiles have hardly a body.
 const LARGEST_OTHER: usize = 64 * 1024;

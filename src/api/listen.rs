@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
+use super::access;
 use super::answers::Engine;
 use super::connections::Connections;
 use super::gate::Gate;
-use super::rights;
 use super::server::router;
 use crate::daemon::Request;
 use crate::model::Api;
@@ -63,7 +63,7 @@ pub fn serve(
     }
     let listener = UnixListener::bind(&path)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o660))?;
-    if let Err(error) = rights::admit_admins(&path) {
+    if let Err(error) = access::admit_admins(&path) {
         tracing::warn!("the group of administrators cannot use the socket: {error}");
     }
     let router = router(engine.clone());

@@ -9,6 +9,7 @@
 //! The engine runs on the same thread, and waits for nobody here: large answers are written on other
 //! threads, and nobody's slowness holds more than a place among the connections.
 
+mod access;
 mod answers;
 mod client;
 mod connections;
@@ -21,7 +22,6 @@ mod listen;
 mod metrics;
 mod openapi;
 mod places;
-mod rights;
 mod seldom;
 mod server;
 

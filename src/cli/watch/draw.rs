@@ -8,6 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::bar;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph};
+use serde_json::Value;
 
 use super::rows::Row;
 use super::screen::{Focus, Mode, Screen};
@@ -70,6 +71,14 @@ impl Look {
         Style::new().add_modifier(Modifier::DIM)
     }
 
+    fn level(&self, word: &str) -> Style {
+        match word {
+            "warning" => self.colour(Color::Yellow),
+            "error" => self.colour(Color::Red),
+            _ => Style::new(),
+        }
+    }
+
     fn state(&self, word: &str) -> Style {
         match word {
             "up" | "yes" | "applied" => self.colour(Color::Green),
@@ -109,7 +118,7 @@ impl Section {
 }
 
 /// Gives every section what it wants, or takes from the largest until all have room.
-fn share(wanted: &[usize], room: usize) -> Vec<usize> {
+pub(super) fn share(wanted: &[usize], room: usize) -> Vec<usize> {
     let mut heights = wanted.to_vec();
     while heights.iter().sum::<usize>() > room {
         let largest = heights.iter().enumerate().max_by_key(|(_, height)| **height);
@@ -217,7 +226,7 @@ fn uplink(row: &Row, traffic: Option<&VecDeque<f64>>, chosen: bool, look: &Look)
 }
 
 /// The last moments, the highest as high as can be; the newest stands last.
-fn sparkline(moments: Option<&VecDeque<f64>>, width: usize) -> String {
+pub(super) fn sparkline(moments: Option<&VecDeque<f64>>, width: usize) -> String {
     const LEVELS: [&str; 9] = [
         " ",
         bar::ONE_EIGHTH,
@@ -347,13 +356,22 @@ fn events(screen: &Screen, look: &Look, most: usize) -> Section {
     for event in &screen.events[first..] {
         let time = text(&event["time"]);
         let clock = time.split_once('T').map_or(time.as_str(), |(_, clock)| clock);
-        let about = event["subject"].as_str().map(|subject| format!("{subject}: "));
         section.lines.push(Line::from(vec![
             Span::styled(format!(" {}", cell(clock, 9)), look.dim()),
-            Span::raw(format!("{}{}", about.unwrap_or_default(), text(&event["text"]))),
+            Span::styled(told(event), look.level(&text(&event["level"]))),
         ]));
     }
     section
+}
+
+/// What happened, and what it is about unless the text says so.
+fn told(event: &Value) -> String {
+    let text = text(&event["text"]);
+    let about = ["subject", "server", "uplink"].iter().find_map(|key| event[key].as_str());
+    match about.filter(|about| !text.contains(about)) {
+        Some(about) => format!("{about}: {text}"),
+        None => text,
+    }
 }
 
 /// A list's head; that of the list which the keys are about stands out.
@@ -398,160 +416,4 @@ fn help(frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(Clear, place);
     let text: Vec<Line<'_>> = HELP.iter().map(|line| Line::raw(*line)).collect();
     frame.render_widget(Paragraph::new(text).block(Block::bordered().title(" Keys ")), place);
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-    use std::collections::VecDeque;
-
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-    use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-    use ratatui::style::Color;
-    use serde_json::{Value, json};
-
-    use super::{draw, share, sparkline};
-    use crate::cli::watch::screen::Screen;
-    use crate::cli::watch::source::News;
-
-    fn uplink(health: &str, reason: &str, down: f64) -> Value {
-        json!({
-            "health": health, "admin": "enabled", "usable": health == "up", "reason": reason,
-            "rtt_ms": 8.13, "loss": 0.25, "rx_bps": down, "tx_bps": 2e5, "sessions": 120,
-        })
-    }
-
-    fn status(uplinks: usize) -> Value {
-        let mut all = json!({
-            "cable": uplink("down", "no answer from 2 targets", 0.0),
-            "fiber": uplink("up", "answers", 5e6),
-        });
-        for number in 2..uplinks {
-            all[format!("more-{number:02}")] = uplink("up", "answers", 1e6);
-        }
-        json!({
-            "site": "osaka", "ready": true, "generation": 7, "kernel": { "state": "applied" },
-            "uplinks": all,
-            "policies": { "default": { "members": {
-                "fiber": { "tier": 1, "share": 0.556, "usable": true },
-                "cable": { "tier": 2, "share": 0.0, "usable": false },
-            } } },
-            "services": { "shop": {
-                "usable": true, "group": "web", "bindings": 31, "ports": [80, 443],
-                "virtual": ["198.51.101.2"],
-            } },
-            "groups": { "web": { "servers": {
-                "a": { "health": "up", "admin": "draining", "share": 0.0, "sessions": 12 },
-            } } },
-        })
-    }
-
-    fn seen(screen: &Screen, width: u16, height: u16) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, screen)).unwrap();
-        let buffer = terminal.backend().buffer();
-        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
-        (0..height).map(|y| line(y).trim_end().to_owned()).collect()
-    }
-
-    fn screen(uplinks: usize) -> Screen {
-        let mut screen = Screen::new(true);
-        screen.take(News::Status(status(uplinks)));
-        let event = |number| {
-            let time = format!("2026-01-02T03:04:{number:02}Z");
-            json!({ "number": number, "time": time, "kind": "uplink-health",
-                "subject": "cable", "text": format!("event {number}") })
-        };
-        let events: Vec<Value> = (0..30).map(event).collect();
-        screen.take(News::Events(json!({ "events": events })));
-        screen
-    }
-
-    #[test]
-    fn everything_is_seen_on_a_terminal_of_80_by_24() {
-        let lines = seen(&screen(2), 80, 24);
-        let shown = lines.join("\n");
-        let expected = [
-            "osaka  ready  generation 7  kernel state applied  1 of 2 uplinks usable",
-            ">cable        down      8.1ms   25%   0      200k   120      █",
-            "   no answer from 2 targets",
-            " fiber        up        8.1ms   25%   5M     200k   120      █",
-            " default          fiber 55.6%  cable 0.0%",
-            " shop             yes     web          31       80,443 at 198.51.101.2",
-            " web/a            up        -       0%     12       0      draining",
-            " 03:04:29 cable: event 29",
-        ];
-        for line in expected {
-            assert!(lines.iter().any(|seen| seen == line), "no `{line}` in\n{shown}");
-        }
-        assert!(lines[23].starts_with("s sort (name)"), "{shown}");
-    }
-
-    #[test]
-    fn nothing_is_too_small() {
-        for (width, height) in [(1, 1), (10, 3), (80, 5), (300, 100)] {
-            let mut screen = screen(62);
-            seen(&screen, width, height);
-            screen.handle_key(KeyEvent::new(KeyCode::Char('?'), KeyModifiers::NONE));
-            seen(&screen, width, height);
-        }
-    }
-
-    #[test]
-    fn the_chosen_uplink_is_seen_however_many_there_are() {
-        let mut screen = screen(62);
-        let key = |code| KeyEvent::new(code, KeyModifiers::NONE);
-        for place in 0..62 {
-            let shown = seen(&screen, 80, 24);
-            let chosen = shown.iter().find(|line| line.starts_with('>'));
-            assert!(chosen.is_some(), "{place}: {}", shown.join("\n"));
-            assert!(shown.iter().any(|line| line.starts_with(" UPLINK")), "{place}");
-            assert!(shown.iter().any(|line| line.contains("event 29")), "{}", shown.join("\n"));
-            screen.handle_key(key(KeyCode::Down));
-        }
-        let shown = seen(&screen, 80, 24);
-        assert!(shown.iter().any(|line| line.starts_with(">more-61")), "{}", shown.join("\n"));
-        let head = shown.iter().find(|line| line.starts_with(" UPLINK"));
-        assert!(head.is_some_and(|head| head.contains("TRAFFIC  (+5")), "{head:?}");
-    }
-
-    #[test]
-    fn a_process_that_is_gone_is_told_of_over_the_last_picture() {
-        let mut screen = screen(2);
-        screen.take(News::Silence("no running homing".to_owned()));
-        let shown = seen(&screen, 80, 24).join("\n");
-        assert!(shown.contains("no answer: no running homing"), "{shown}");
-        assert!(shown.contains(">cable"), "{shown}");
-    }
-
-    #[test]
-    fn colours_are_there_when_they_are_wanted() {
-        let colours = |wanted| {
-            let mut screen = screen(2);
-            screen.colours = wanted;
-            let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-            terminal.draw(|frame| draw(frame, &screen)).unwrap();
-            let content = terminal.backend().buffer().content().to_vec();
-            content.iter().filter(|cell| cell.fg != Color::Reset).count()
-        };
-        assert!(colours(true) > 0);
-        assert_eq!(colours(false), 0);
-    }
-
-    #[test]
-    fn a_sparkline_shows_the_newest_moments_and_its_own_highest() {
-        let moments: VecDeque<f64> = [9e9, 0.0, 1e6, 4e6, 8e6].into();
-        assert_eq!(sparkline(Some(&moments), 4), " ▁▄█");
-        assert_eq!(sparkline(Some(&[10.0, 500.0].into()), 4), "▁▄");
-        assert_eq!(sparkline(None, 4), "");
-    }
-
-    #[test]
-    fn what_is_largest_gives_way() {
-        assert_eq!(share(&[10, 3, 2], 20), [10, 3, 2]);
-        assert_eq!(share(&[10, 3, 2], 9), [4, 3, 2]);
-        assert_eq!(share(&[10, 10], 0), [0, 0]);
-    }
 }

@@ -8,6 +8,8 @@ mod draw;
 mod rows;
 mod screen;
 mod source;
+#[cfg(test)]
+mod tests_draw;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;

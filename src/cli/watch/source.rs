@@ -17,6 +17,9 @@ const PARTS: u32 = 100;
 /// But no less often than this.
 const SELDOM: Duration = Duration::from_secs(10);
 
+/// More events than any terminal shows.
+const EVENTS: &str = "/v1/events?limit=100";
+
 /// What is wanted of the process.
 #[derive(Debug)]
 pub(super) enum Ask {
@@ -110,7 +113,7 @@ fn next(
 async fn look(client: &Client) -> Vec<News> {
     match client.get("/v1/status").await {
         Ok(status) => {
-            let events = client.get("/v1/events").await;
+            let events = client.get(EVENTS).await;
             let events = events.or_else(|error| match error {
                 // A process that keeps none.
                 ClientError::Refused(_) => Ok(Value::Null),

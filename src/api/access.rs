@@ -1,5 +1,5 @@
-//! Who may open the Unix socket: its owner, its group (`homing` under the service of the package), and
-//! the members of `homing-admin`, by an access list. Who may ask what, [`super::gate`] says.
+//! Who may connect to the socket: its owner, its group (`homing` under the service of the package), and
+//! the group `homing-admin` by an access list.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,8 @@ use std::path::Path;
 use nix::unistd::{Gid, Group};
 use rustix::fs::{XattrFlags, setxattr};
 
-use super::gate::ADMINS;
+/// The group whose members may change something.
+pub(super) const ADMINS: &str = "homing-admin";
 
 /// Lets members of `homing-admin` connect, whatever the socket's own group is.
 ///
