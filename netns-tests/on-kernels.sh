@@ -79,7 +79,7 @@ limit=590
 status=0
 for kernel; do
     echo "==> Kernel of $kernel"
-    "${0%/*}/vm" --kernel "$kernel" --virtual-clock --timeout "$limit" --env "modules=$modules" -- \
+    "${0%/*}/vm" --kernel "$kernel" --virtual-clock --mem 2048 --timeout "$limit" --env "modules=$modules" -- \
         sh -c 'n=$1; shift; while [ "$n" -gt 0 ]; do cat "$1" > /dev/null; shift; n=$((n - 1)); done
                uname -r; modprobe -a $modules; nft list ruleset; exec "$@"' sh "${#read_once[@]}" "${read_once[@]}" \
         "$tests" --test-threads 1 --include-ignored --exact "${scenarios[@]}" || { status=1; echo "==> failed on $kernel"; }

@@ -17,8 +17,7 @@ pub const OFFLOAD_CHAIN: &str = "speed-up";
 /// two seconds, and of all packets only one in eight asks, by chance, so that few short connections get
 /// in, and long ones soon. The kernel itself leaves out sessions with helpers, connections that are not established,
 /// packets with IP options, and what goes through IPsec.
-pub const OFFLOAD_RULE: &str =
-    "meta l4proto { tcp, udp } ct state established ct status assured numgen random mod 8 0 flow add \
+pub const OFFLOAD_RULE: &str = "meta l4proto { tcp, udp } ct state established ct status assured numgen random mod 8 0 flow add \
      @fast";
 
 /// The same as a piece of structure.
