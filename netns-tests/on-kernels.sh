@@ -83,7 +83,7 @@ run() {
                while [ "$n" -gt 0 ]; do
                    file=$(readlink -f "$1"); cp -p "$file" "$file.here"; mv "$file.here" "$file"; shift; n=$((n - 1))
                done
-               uname -r; modprobe -a $modules; nft list ruleset; exec "$@"' sh "${#copied[@]}" "${copied[@]}" \
+               ulimit -n 65536; uname -r; modprobe -a $modules; nft list ruleset; exec "$@"' sh "${#copied[@]}" "${copied[@]}" \
         "$tests" --test-threads 1 --include-ignored --exact "${scenarios[@]}"
 }
 
