@@ -6,9 +6,9 @@
                                       prints what one packet of an established session costs: on its way
                                       through the router, and by the cables that pass the router by; and
                                       whether it goes past the rules of the router (1 or 0)
-  flows.py talk SOURCE-PREFIX CLIENTS TARGET PORT SESSIONS
-                                      opens so many sessions from so many addresses, every fifth of TCP, and
-                                      keeps them talking until each has lasted for more than two seconds;
+  flows.py talk SOURCE-PREFIX CLIENTS TARGET PORT SESSIONS EACH
+                                      opens so many sessions from so many addresses, one in EACH of TCP (0:
+                                      none), and keeps them talking until each has lasted for more than two seconds;
                                       then it says so, and waits until it is ended
 
 KIND is udp or tcp. The session talks for three seconds; then the last packet that the client sent is sent
@@ -168,12 +168,12 @@ def packets(space, table):
     return int(words[words.index("packets") + 1])
 
 
-def talk(prefix, clients, target, port, sessions):
+def talk(prefix, clients, target, port, sessions, each):
     """One socket for each address and port; they take turns."""
     sockets = []
     for number in range(sessions):
         client, port_of = number % clients, 10000 + number // clients
-        kind = socket.SOCK_DGRAM if number % 5 else socket.SOCK_STREAM
+        kind = socket.SOCK_STREAM if each and number % each == 0 else socket.SOCK_DGRAM
         one = socket.socket(family(target), kind)
         one.settimeout(5)
         one.bind((f"{prefix}{client + 2}", port_of))
@@ -196,9 +196,9 @@ def main(words):
     elif words[:1] == ["cost"] and len(words) == 12:
         kind, device, source, target, port, count, *rest = words[1:]
         cost(kind, device, source, target, int(port), int(count), *rest)
-    elif words[:1] == ["talk"] and len(words) == 6:
-        prefix, clients, target, port, sessions = words[1:]
-        talk(prefix, int(clients), target, int(port), int(sessions))
+    elif words[:1] == ["talk"] and len(words) == 7:
+        prefix, clients, target, port, sessions, each = words[1:]
+        talk(prefix, int(clients), target, int(port), int(sessions), int(each))
     else:
         sys.exit(__doc__)
 

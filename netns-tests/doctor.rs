@@ -167,9 +167,12 @@ fn faults_of_the_site_itself_are_named(family: Family) {
     ip(&format!("addr add {inside} dev dmz0{nodad}"));
     expect(&site, &["error overlap"]);
     ip(&format!("addr del {inside} dev dmz0"));
+    // Nobody is to ask by that address meanwhile: it is another ISP's.
+    site.signal(nix::sys::signal::Signal::SIGSTOP);
     ip(&format!("addr add {}/{length} dev wan1{nodad}", isp.customer(family)));
     expect(&site, &["warning same-address"]);
     ip(&format!("addr del {}/{length} dev wan1", isp.customer(family)));
+    site.signal(nix::sys::signal::Signal::SIGCONT);
     ip("route del default dev wan0");
     expect(&site, &["warning no-gateway"]);
     let (one, other) = (isp.gateway(family), isp.metric());

@@ -330,7 +330,29 @@ fn comment(userdata: &[u8], wanted: u8) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMMENT, SET_COMMENT, comment};
+    use super::{
+        COMMENT, FAMILY_INET, Flowtable, IfName, Message, SET_COMMENT, attr, comment,
+        decode_flowtable,
+    };
+
+    #[test]
+    fn a_flowtable_is_its_devices_and_flags() {
+        let mut message = Message::new(0, 0);
+        message.raw(&[FAMILY_INET, 0, 0, 0]);
+        message.attribute_text(attr::FLOWTABLE_TABLE, "homing");
+        message.attribute_text(attr::FLOWTABLE_NAME, "fast");
+        message.nest(attr::FLOWTABLE_HOOK, |m| {
+            m.nest(attr::HOOK_DEVICES, |m| {
+                m.attribute_text(attr::DEVICE_NAME, "wan0");
+                m.attribute_text(attr::DEVICE_NAME, "lan0");
+            });
+        });
+        message.attribute_be32(attr::FLOWTABLE_FLAGS, 2);
+        let bytes = message.finish(1);
+        let devices = ["lan0", "wan0"].into_iter().filter_map(|name| IfName::new(name).ok());
+        let flowtable = Flowtable { devices: devices.collect(), hardware: false, counts: true };
+        assert_eq!(decode_flowtable(&bytes[16..]), Some(("fast".to_owned(), flowtable)));
+    }
 
     #[test]
     fn a_comment_is_found_among_other_userdata() {

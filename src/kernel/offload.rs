@@ -36,24 +36,32 @@ impl Trial {
     /// These devices are of interest; true when others than before.
     pub(super) fn want(&mut self, wanted: Option<Offloading>) -> bool {
         let others = self.wanted != wanted;
-        if others {
+        let hardware = |wanted: &Option<Offloading>| wanted.as_ref().map(|one| one.hardware);
+        if hardware(&self.wanted) != hardware(&wanted) {
             self.done = None;
         }
         self.wanted = wanted;
         others
     }
 
-    /// Tries those of them that are there, if they are others than at the last time.
+    /// Tries those of them that are there, if some are new; a kernel without flowtables does not get
+    /// them later. Trying takes some milliseconds, which no round is to wait for in vain.
     pub(super) fn look(&mut self, links: &BTreeMap<IfName, Link>) -> Option<Offload> {
         let wanted = self.wanted.as_ref()?;
         let index = |device: &IfName| Some((device.clone(), links.get(device)?.index));
         let there: BTreeMap<IfName, u32> = wanted.devices.iter().filter_map(index).collect();
-        if self.done.as_ref().is_none_or(|(tried, _)| tried != &there) {
+        let known = |(tried, outcome): &(BTreeMap<IfName, u32>, Offload)| {
+            let same = |(device, index): (&IfName, &u32)| tried.get(device) == Some(index);
+            outcome.missing.is_some() || there.iter().all(same)
+        };
+        if !self.done.as_ref().is_some_and(known) {
             let devices: Vec<IfName> = there.keys().cloned().collect();
-            let outcome = examine(&devices, wanted.hardware);
-            self.done = Some((there, outcome));
+            self.done = Some((there.clone(), examine(&devices, wanted.hardware)));
         }
-        self.done.as_ref().map(|(_, outcome)| outcome.clone())
+        let mut outcome = self.done.as_ref().map(|(_, outcome)| outcome.clone())?;
+        outcome.accepted.retain(|device| there.contains_key(device));
+        outcome.refused.retain(|device, _| there.contains_key(device));
+        Some(outcome)
     }
 }
 

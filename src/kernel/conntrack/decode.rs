@@ -272,6 +272,29 @@ mod tests {
     use crate::model::{Family, Mark};
 
     #[test]
+    fn of_what_a_flowtable_carries_the_kernel_tells_no_state() {
+        let here = std::net::IpAddr::from([10, 0, 0, 1]);
+        let tuple = Tuple { src: here, dst: here, sport: 1, dport: 2 };
+        let state = |status| {
+            let mut message = super::Message::new(0, 0);
+            message.raw(&[2, 0, 0, 0]);
+            for kind in [super::attr::TUPLE_ORIGINAL, super::attr::TUPLE_REPLY] {
+                message.nest(kind, |m| {
+                    m.nest(super::attr::TUPLE_IP, |m| super::write_addresses(m, &tuple));
+                    m.nest(super::attr::TUPLE_PROTOCOL, |m| {
+                        m.attribute(super::attr::PROTOCOL_NUMBER, &[6]);
+                        super::write_ports(m, 6, &tuple);
+                    });
+                });
+            }
+            message.attribute_be32(super::attr::STATUS, status);
+            session(&message.finish(1)[16..]).and_then(|session| session.tcp_state)
+        };
+        assert_eq!(state(Session::OFFLOAD), Some(3), "it is established");
+        assert_eq!(state(Session::ASSURED), None);
+    }
+
+    #[test]
     fn an_entry_is_read_whole() {
         // Linux 6.18: one datagram from 127.0.0.1:2001 to :1001
         let body = captured(
