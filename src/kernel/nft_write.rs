@@ -256,15 +256,16 @@ fn script(ops: &[NftOp]) -> Vec<String> {
 }
 
 /// Whether the kernel would do it; nothing is changed.
-pub(super) fn check_script(lines: &[String]) -> Result<(), KernelError> {
-    run(&["--check", "-f", "-"], lines)
+pub(super) fn check_script(lines: &[String], patience: Duration) -> Result<(), KernelError> {
+    run(&["--check", "-f", "-"], lines, patience)
 }
 
 fn run_script(lines: &[String]) -> Result<(), KernelError> {
-    run(&["-f", "-"], lines)
+    let more = u32::try_from(lines.len() / PATIENCE_EACH.1).unwrap_or(u32::MAX);
+    run(&["-f", "-"], lines, PATIENCE + PATIENCE_EACH.0 * more)
 }
 
-fn run(arguments: &[&str], lines: &[String]) -> Result<(), KernelError> {
+fn run(arguments: &[&str], lines: &[String], patience: Duration) -> Result<(), KernelError> {
     let program = find_nft().ok_or(KernelError::NftMissing)?;
     let failed = |source| KernelError::RunNft { program: program.display().to_string(), source };
     let mut child = Command::new(&program)
@@ -275,8 +276,6 @@ fn run(arguments: &[&str], lines: &[String]) -> Result<(), KernelError> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let more = u32::try_from(lines.len() / PATIENCE_EACH.1).unwrap_or(u32::MAX);
-    let patience = PATIENCE + PATIENCE_EACH.0 * more;
     let said = converse(&mut child, lines.join("\n") + "\n", patience);
     let Some(said) = said else {
         // It may be gone already; then there is nothing to stop.

@@ -4,6 +4,7 @@
 //! kernel, which looks at all of it and drops it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -21,6 +22,9 @@ const TRIAL: &str = "inet homing-trial";
 
 /// A device takes part in a flowtable with at most so many others (`NFT_NETDEVICE_MAX`).
 const MOST_DEVICES: usize = 256;
+
+/// How long `nft` may take for it: everything else waits meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often sessions are released while somebody else changes the flowtable.
 const ATTEMPTS: usize = 3;
@@ -56,7 +60,15 @@ impl Trial {
         };
         if !self.done.as_ref().is_some_and(known) {
             let devices: Vec<IfName> = there.keys().cloned().collect();
-            self.done = Some((there.clone(), examine(&devices, wanted.hardware)));
+            match examine(&devices, wanted.hardware) {
+                Ok(outcome) => self.done = Some((there.clone(), outcome)),
+                // What was known stays so; it is tried again with the next look.
+                Err(reason) if self.done.is_none() => {
+                    let missing = Some(format!("it could not be tried: {reason}"));
+                    return Some(Offload { missing, ..Offload::default() });
+                }
+                Err(_) => {}
+            }
         }
         let mut outcome = self.done.as_ref().map(|(_, outcome)| outcome.clone())?;
         outcome.accepted.retain(|device| there.contains_key(device));
@@ -65,37 +77,47 @@ impl Trial {
     }
 }
 
-fn examine(devices: &[IfName], hardware: bool) -> Offload {
+/// Tries them all together, and one by one if that does not do.
+///
+/// # Errors
+/// When `nft` itself fails, so that nothing is known of the kernel.
+fn examine(devices: &[IfName], hardware: bool) -> Result<Offload, String> {
     let mut outcome = Offload::default();
     let (fit, rest) = devices.split_at(devices.len().min(MOST_DEVICES));
     let too_many = || format!("a flowtable holds {MOST_DEVICES} devices");
     outcome.refused.extend(rest.iter().map(|device| (device.clone(), too_many())));
-    if accepts(fit, false).is_ok() {
+    if refusal(fit, false)?.is_none() {
         outcome.accepted.extend(fit.iter().cloned());
-    } else if let Err(reason) = IfName::new("lo").map_or(Ok(()), |lo| accepts(&[lo], false)) {
+    } else if let Some(reason) = IfName::new("lo").map_or(Ok(None), |lo| refusal(&[lo], false))? {
         outcome.missing = Some(format!("this kernel has no flowtables ({reason})"));
-        return outcome;
+        return Ok(outcome);
     } else {
         for device in fit {
-            match accepts(std::slice::from_ref(device), false) {
-                Ok(()) => drop(outcome.accepted.insert(device.clone())),
-                Err(reason) => drop(outcome.refused.insert(device.clone(), reason)),
+            match refusal(std::slice::from_ref(device), false)? {
+                None => drop(outcome.accepted.insert(device.clone())),
+                Some(reason) => drop(outcome.refused.insert(device.clone(), reason)),
             }
         }
     }
-    if hardware && !outcome.accepted.is_empty() {
-        let accepted: Vec<IfName> = outcome.accepted.iter().cloned().collect();
-        outcome.software = accepts(&accepted, true).err().map(|reason| {
-            let alone = |device: &&IfName| accepts(std::slice::from_ref(*device), true).is_err();
-            let unable: Vec<&str> = accepted.iter().filter(alone).map(IfName::as_str).collect();
-            format!("the drivers of {} do not offer it ({reason})", unable.join(", "))
-        });
+    let accepted: Vec<IfName> = outcome.accepted.iter().cloned().collect();
+    if hardware
+        && !accepted.is_empty()
+        && let Some(reason) = refusal(&accepted, true)?
+    {
+        let mut unable = Vec::new();
+        for device in &accepted {
+            if refusal(std::slice::from_ref(device), true)?.is_some() {
+                unable.push(device.as_str());
+            }
+        }
+        let drivers = unable.join(", ");
+        outcome.software = Some(format!("the drivers of {drivers} do not offer it ({reason})"));
     }
-    outcome
+    Ok(outcome)
 }
 
-/// Whether the kernel takes a flowtable with these devices, and a rule that uses it.
-fn accepts(devices: &[IfName], hardware: bool) -> Result<(), String> {
+/// Why the kernel does not take a flowtable with these devices, and a rule that uses it.
+fn refusal(devices: &[IfName], hardware: bool) -> Result<Option<String>, String> {
     let devices = devices.iter().cloned().collect();
     let flowtable = Flowtable { devices, hardware, counts: true };
     let script = [
@@ -104,13 +126,14 @@ fn accepts(devices: &[IfName], hardware: bool) -> Result<(), String> {
         format!("add chain {TRIAL} trial {{ type filter hook forward priority filter; }}"),
         format!("add rule {TRIAL} trial {OFFLOAD_RULE}"),
     ];
-    check_script(&script).map_err(|error| match error {
-        KernelError::NftScript { message, .. } => message
-            .trim_start_matches("Error: ")
-            .trim_start_matches("Could not process rule: ")
-            .to_owned(),
-        other => other.to_string(),
-    })
+    match check_script(&script, PATIENCE) {
+        Ok(()) => Ok(None),
+        Err(KernelError::NftScript { message, .. }) => {
+            let message = message.trim_start_matches("Error: ");
+            Ok(Some(message.trim_start_matches("Could not process rule: ").to_owned()))
+        }
+        Err(other) => Err(other.to_string()),
+    }
 }
 
 /// Sessions that our flowtable carries go by the rules again, until one of their packets has passed
