@@ -459,10 +459,12 @@ fn services_follow_a_renumbered_uplink(family: Family) {
     let to = site.at("fiber", 443);
     let reached = || site.outside().open(Protocol::Tcp, Some(site.client(1)), to).is_ok();
     until(PATIENCE, reached, |ok| *ok).expect("the service follows");
-    let status = site.status();
-    let addresses = status["services"]["shop"]["virtual"].as_array().unwrap();
-    let has = |address: IpAddr| addresses.contains(&address.to_string().into());
-    assert!(has(to.ip()) && !has(old), "{addresses:?}");
+    // The status tells of it when the round is over.
+    site.wait_status("the new address and not the old one", |status| {
+        let addresses = status["services"]["shop"]["virtual"].as_array().unwrap();
+        let has = |address: IpAddr| addresses.contains(&address.to_string().into());
+        has(to.ip()) && !has(old)
+    });
     site.assert_stay(&mut sessions, "another uplink was renumbered");
     site.wait_settled();
     site.stage.forget_old_addresses("fiber").unwrap();
