@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::chown;
 
 use homing::lab::Protocol;
 use homing::model::Family;
 use serde_json::Value;
 
 use crate::harness::http::Door;
+use crate::harness::program::install;
 use crate::harness::{PATIENCE, Site, V4, both, homing, profile, until};
 
 both!(
@@ -189,8 +190,7 @@ fn others_exist() -> bool {
 /// A copy of the program that every user may run.
 fn public_program(site: &Site) -> String {
     let program = site.path("homing");
-    fs::copy(homing(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install(homing(), &program);
     program
 }
 

@@ -1,13 +1,14 @@
 //! An ordinary user with two capabilities, as a service manager starts him: nothing is missing.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::time::{Duration, Instant};
 
 use homing::lab::Protocol;
 use homing::model::Family;
 use nix::sys::signal::Signal;
 
+use crate::harness::program::install;
 use crate::harness::{PATIENCE, Site, Snapshot, both, homing, one_policy, profile, until};
 
 both!(an_ordinary_user_with_two_capabilities_does_everything);
@@ -53,8 +54,7 @@ fn an_ordinary_user_with_two_capabilities_does_everything(family: Family) {
     }
     // He may not even see where it was built.
     let program = site.path("homing");
-    fs::copy(homing(), &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install(homing(), &program);
     let limited = with_two_capabilities(user);
     let words: Vec<&str> = limited.iter().map(String::as_str).collect();
     site.run_by(&words);

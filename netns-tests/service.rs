@@ -2,13 +2,13 @@
 //! somebody when it ends; and who may read and who may change something, by user and groups.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::process::Command;
+use std::os::unix::fs::chown;
 
 use homing::lab::Protocol;
 use homing::model::Family;
 use nix::sys::signal::Signal;
 
+use crate::harness::program::install;
 use crate::harness::{Outcome, Site, V4, both, homing, one_policy, profile};
 use crate::privilege::{user, with_two_capabilities};
 
@@ -22,10 +22,7 @@ fn prepare(family: Family, user: u32, before: &[String]) -> Site {
         chown(site.path(name), Some(user), Some(user)).unwrap();
     }
     let program = site.path("homing");
-    // By another process: what this one has open for writing, a child of another thread may hold on to,
-    // and then it cannot be run.
-    assert!(Command::new("/bin/cp").args([homing(), &program]).status().unwrap().success());
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install(homing(), &program);
     let words: Vec<&str> = before.iter().map(String::as_str).collect();
     site.run_by(&words);
     site.program = program;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use homing::lab::Namespace;
@@ -15,6 +15,14 @@ pub struct Program {
     child: Child,
     what: String,
     log: PathBuf,
+}
+
+/// Puts a program where every user may run it. By another process: what this one has open for
+/// writing, a child of another thread may hold on to, and then it cannot be run ("Text file busy").
+pub fn install(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    let paths = [from.as_ref(), to.as_ref()];
+    let done = Command::new("/usr/bin/install").args(["-m", "755"]).args(paths).status();
+    assert!(done.expect("start install").success(), "install {paths:?}");
 }
 
 impl Site {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -14,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use super::program::install;
 use super::until;
 
 /// How long anything may take that is not itself under test.
@@ -211,12 +211,12 @@ impl Site {
     /// From the next start on homing calls an `nft` that obeys [`Site::spoil_nft`].
     pub fn replace_nft(&mut self) {
         let real = self.path("nft.real");
-        fs::copy("/usr/sbin/nft", &real).expect("copy nft");
+        install("/usr/sbin/nft", &real);
         let spoilt = self.path("nft.spoilt");
         let script = format!("#!/bin/sh\n[ ! -e {spoilt} ] || . {spoilt}\nexec {real} \"$@\"\n");
-        let file = self.dir.join("nft");
-        fs::write(&file, script).expect("write a script");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("make it a program");
+        let (written, file) = (self.dir.join("nft.written"), self.dir.join("nft"));
+        fs::write(&written, script).expect("write a script");
+        install(&written, &file);
         let over = "mount --bind \"$0\" \"$(readlink -f /usr/sbin/nft)\"";
         self.with_mounts(over, &file.display().to_string());
     }

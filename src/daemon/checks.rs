@@ -3,20 +3,25 @@
 //! The machine is that of uplinks. A server's silence is always its own: nobody else could ask
 //! "over" it. What follows from several groups that share a server is theirs to decide.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+mod telling;
+#[cfg(test)]
+mod tests;
+mod way;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(super) use self::way::Way;
+use self::way::{is_unchecked, way};
 use super::events::{Level, Told};
 use super::judge::describe;
 use crate::health::{Action, Board, Figures, Health, Member, Question, Terms};
-use crate::model::{
-    Check, CheckKind, EventKind, Family, Group, Name, Outcome, Protocol, Server, Service,
-};
-use crate::plan::inbound::{DealtBy, choose};
+use crate::model::{Check, EventKind, Name, Outcome, Server, Service};
 use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, Standings};
 
+/// So many questions are open at once: each is a socket, and there is only so much room for them.
+const MOST_OPEN: usize = 1024;
 /// A server that recovered gets a little more of its share so often.
 const RAMP_STEP: Duration = Duration::from_secs(1);
 
@@ -29,14 +34,6 @@ pub(super) struct CheckAsk {
     pub(super) inquiry: u64,
     pub(super) question: Question,
     pub(super) way: Way,
-}
-
-/// How a server is asked.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Way {
-    pub(super) server: IpAddr,
-    pub(super) kind: CheckKind,
-    pub(super) port: u16,
 }
 
 /// One server, asked in one way.
@@ -56,6 +53,10 @@ pub(super) struct Checks {
     by_way: BTreeMap<String, u64>,
     seats: BTreeMap<Seat, (u64, bool)>,
     due: BTreeSet<(Instant, u64)>,
+    /// Questions that were not answered yet.
+    open: usize,
+    /// Those whose turn it is as soon as fewer questions are open.
+    waiting: VecDeque<u64>,
     groups: Arc<BTreeMap<Name, Arc<GroupStanding>>>,
     admin: BTreeMap<Seat, Admin>,
     /// Those that answer for the first time, while others of their group are still waited for: it
@@ -189,7 +190,17 @@ impl Checks {
         while let Some((due, id)) = self.due.first().copied().filter(|(due, _)| *due <= now) {
             self.due.remove(&(due, id));
             let Some(inquiry) = self.inquiries.get_mut(&id) else { continue };
-            let actions = inquiry.board.handle_timer(now);
+            let board = &mut inquiry.board;
+            let full = self.open >= MOST_OPEN && !board.is_held();
+            if full {
+                board.hold(true);
+            }
+            let actions = board.handle_timer(now);
+            if full && board.is_due(now) {
+                self.waiting.push_back(id);
+            } else if full {
+                board.hold(false);
+            }
             self.follow(layout, id, actions, now);
         }
         if self.stepped.is_some_and(|stepped| stepped + RAMP_STEP <= now) {
@@ -197,7 +208,7 @@ impl Checks {
         }
     }
 
-    /// Takes in what came of a question.
+    /// Takes in what came of a question. Each one has to come to something.
     pub(super) fn handle_outcome(
         &mut self,
         layout: &Layout,
@@ -206,9 +217,24 @@ impl Checks {
         outcome: &Outcome,
         now: Instant,
     ) {
-        let Some(inquiry) = self.inquiries.get_mut(&id) else { return };
-        let actions = inquiry.board.handle_outcome(question, outcome, now);
-        self.follow(layout, id, actions, now);
+        self.open = self.open.saturating_sub(1);
+        if let Some(inquiry) = self.inquiries.get_mut(&id) {
+            let actions = inquiry.board.handle_outcome(question, outcome, now);
+            self.follow(layout, id, actions, now);
+        }
+        self.admit(layout, now);
+    }
+
+    /// Those that wait ask, as far as there is room.
+    fn admit(&mut self, layout: &Layout, now: Instant) {
+        while self.open < MOST_OPEN
+            && let Some(id) = self.waiting.pop_front()
+        {
+            let Some(inquiry) = self.inquiries.get_mut(&id) else { continue };
+            inquiry.board.hold(false);
+            let actions = inquiry.board.handle_timer(now);
+            self.follow(layout, id, actions, now);
+        }
     }
 
     /// Somebody wants a server to be so.
@@ -262,6 +288,7 @@ impl Checks {
         for action in actions {
             match action {
                 Action::Ask(question) => {
+                    self.open += 1;
                     self.asks.push(CheckAsk { inquiry: id, question, way: inquiry.way.clone() });
                 }
                 Action::Changed(_) => changed = true,
@@ -409,80 +436,4 @@ impl Checks {
         }
         standing
     }
-
-    fn tell(&mut self, layout: &Layout, seat: &Seat, before: &ServerStanding) {
-        let now = self.known(seat);
-        if now.shown() == before.shown() {
-            return;
-        }
-        let (group, server) = seat;
-        let mut line =
-            format!("server {group}/{server} is {} (was {})", now.shown(), before.shown());
-        if !now.reason.is_empty() {
-            line += &format!(": {}", now.reason);
-        }
-        let figures = self.figures(seat);
-        if let Some(loss) = figures.loss {
-            line += &format!("; loss {:.0} %", loss * 100.0);
-        }
-        if let Some(rtt) = figures.rtt {
-            line += &format!(", rtt {:.1} ms", rtt.as_secs_f64() * 1000.0);
-        }
-        line += &self.tell_takers(layout, group);
-        let level = if now.health > Health::Down { Level::Info } else { Level::Warning };
-        let told = Told::new(level, EventKind::ServerHealth, line);
-        let told = told.of_server(format!("{group}/{server}"));
-        let told = told.with("health", now.shown()).with("was", before.shown());
-        self.told.push(told.with("reason", now.reason));
-    }
-
-    fn tell_takers(&self, layout: &Layout, name: &Name) -> String {
-        let Some(group) = layout.group(name) else { return String::new() };
-        let standings = Standings { groups: self.groups.clone(), ..Standings::default() };
-        let dealt_by = group.tables().first().copied().unwrap_or(DealtBy::Turn);
-        let mut takers = BTreeSet::new();
-        for family in Family::BOTH {
-            let owners = choose(&group, &standings, family, dealt_by).selection.owners;
-            let chosen = group.servers(family).filter(|(_, id)| owners.contains_key(&id.0));
-            takers.extend(chosen.map(|(server, _)| server.name.as_str()));
-        }
-        let takers: Vec<&str> = takers.into_iter().collect();
-        match takers.as_slice() {
-            [] => format!("; new sessions of {name} are refused"),
-            takers => format!("; new sessions of {name} go to {}", takers.join(", ")),
-        }
-    }
-}
-
-/// How a server is asked, with what the profile leaves out.
-fn way(group: &Group, server: &Server, services: &[&Service]) -> Way {
-    let takes = |service: &&&Service, protocol| service.protocols.contains(&protocol);
-    let port_of = |protocol: Protocol| {
-        let service = services.iter().find(|one| takes(one, protocol))?;
-        service.ports.first().map(|range| range.first)
-    };
-    let over_udp = matches!(group.check.kind, Some(CheckKind::Dns { .. } | CheckKind::Udp { .. }));
-    let first = if over_udp { Protocol::UDP } else { Protocol::TCP };
-    let second = if over_udp { Protocol::TCP } else { Protocol::UDP };
-    let port = server.port.or_else(|| port_of(first)).or_else(|| port_of(second));
-    let tcp = services.iter().any(|one| takes(&one, Protocol::TCP))
-        || services.is_empty() && server.port.is_some();
-    let usual = || if tcp { CheckKind::Tcp { port: None } } else { CheckKind::Icmp };
-    let kind = group.check.kind.clone().unwrap_or_else(usual);
-    let well_known = match &kind {
-        CheckKind::Dns { .. } => Some(53),
-        CheckKind::Http { tls: false, .. } => Some(80),
-        CheckKind::Http { tls: true, .. } | CheckKind::Tls { .. } => Some(443),
-        CheckKind::Icmp | CheckKind::Tcp { .. } | CheckKind::Udp { .. } => None,
-    };
-    let port = kind.port().or(port).or(well_known).unwrap_or(0);
-    // A port that nobody names cannot be asked.
-    let kind = if port == 0 { CheckKind::Icmp } else { kind };
-    Way { server: server.address, kind, port }
-}
-
-/// Whether an answer says nothing of what the server is there for.
-fn is_unchecked(kind: &CheckKind, services: &[&Service]) -> bool {
-    let tcp = services.iter().any(|service| service.protocols.contains(&Protocol::TCP));
-    *kind == CheckKind::Icmp && !tcp && !services.is_empty()
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
 use super::evacuator::Evacuator;
@@ -33,6 +34,9 @@ pub struct Options {
     /// For what must outlive a reboot.
     pub state_dir: PathBuf,
 }
+
+/// Checks of servers, probes of uplinks and people who look have room with so many open files.
+const OPEN_FILES: u64 = 8192;
 
 /// Why the process cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +81,7 @@ pub async fn run<Open>(
     kernel::probe_features().map_err(|missing| RunError::Host(told(missing)))?;
     let held = Exclusive::take().map_err(|e| RunError::System("take the lock", e))?;
     let _held = held.ok_or(RunError::Running)?;
+    allow_open_files();
     let mut state = StateDir::open(&options.state_dir);
     let hush = Hush::default();
     let notices = Notices::open(&hush)?;
@@ -118,6 +123,25 @@ pub async fn run<Open>(
     };
     let main = MainTask::new(layout, &standings, known, options.profile, workers, api);
     main.live(notices, reports, mended, evacuated, requests).await
+}
+
+/// As many as we want, if the limit that only root may pass is not below.
+fn allow_open_files() {
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let wanted = OPEN_FILES.min(hard);
+        if soft < wanted {
+            setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)?;
+        }
+        Ok(soft.max(wanted))
+    });
+    match allowed {
+        Ok(allowed) if allowed >= OPEN_FILES => {}
+        Ok(allowed) => tracing::warn!(
+            "only {allowed} files may be open at once: with many servers or sessions of people who \
+             look, probes may fail; allow {OPEN_FILES} (`LimitNOFILE=`, `ulimit -Hn`)"
+        ),
+        Err(error) => tracing::warn!("how many files may be open is not known: {error}"),
+    }
 }
 
 /// Rules of others that stand among ours already are left alone, but not in silence.

@@ -164,7 +164,22 @@ impl Board {
         let rounds = self.members.iter().filter(|s| s.able && !s.member.targets.is_empty());
         let held = self.members.iter().filter_map(|state| state.machine.poll_timeout());
         let asides = self.asides.iter().map(|question| question.asked + question.timeout);
-        rounds.map(|state| state.rounds.poll_timeout()).chain(held).chain(asides).min()
+        rounds.filter_map(|state| state.rounds.poll_timeout()).chain(held).chain(asides).min()
+    }
+
+    /// Whether the time has come to ask somebody.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.members.iter().any(|state| state.able && state.rounds.is_due(now))
+    }
+
+    /// Whether [`Board::hold`] holds somebody.
+    pub fn is_held(&self) -> bool {
+        self.members.iter().any(|state| state.rounds.is_held())
+    }
+
+    /// Nobody is asked anything new while it is held; what was asked has its time as ever.
+    pub fn hold(&mut self, held: bool) {
+        self.members.iter_mut().for_each(|state| state.rounds.hold(held));
     }
 
     /// Something about a member that counts at once has come (why), or is over. Nobody is asked

@@ -21,6 +21,8 @@ pub(super) struct Rounds {
     pub(super) open: VecDeque<Round>,
     started: u64,
     next: Instant,
+    /// No round starts for now.
+    held: bool,
     /// In doubt: since this round.
     doubt: Option<Doubt>,
     /// Smoothed round-trip time, by place in the member's targets.
@@ -53,6 +55,7 @@ impl Rounds {
             open: VecDeque::new(),
             started: 0,
             next: now,
+            held: false,
             doubt: Some(Doubt { since: 0, good: 0 }),
             smoothed: vec![None; targets],
         }
@@ -71,7 +74,8 @@ impl Rounds {
     }
 
     /// The next time at which something is due: a round, a late answer, or the end of a round.
-    pub(super) fn poll_timeout(&self) -> Instant {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let next = (!self.held).then_some(self.next);
         let waiting = self.open.iter().find(|round| unanswered(round).next().is_some());
         let ends = waiting.map(|round| round.started + self.pace.timeout);
         let late = || {
@@ -82,12 +86,26 @@ impl Rounds {
             waiting.min()
         };
         let late = if self.doubt.is_none() { late() } else { None };
-        [ends, late].into_iter().flatten().fold(self.next, Instant::min)
+        [next, ends, late].into_iter().flatten().min()
+    }
+
+    /// Whether the time for a round has come.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.next <= now
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Keeps rounds from starting, or no longer.
+    pub(super) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// Starts a round if one is due; its number.
     pub(super) fn start(&mut self, now: Instant, up: bool, jitter: f64) -> Option<u64> {
-        if now < self.next {
+        if self.held || !self.is_due(now) {
             return None;
         }
         self.started += 1;
