@@ -88,7 +88,7 @@ pub async fn run<Open>(
     let routing = site.routing;
     let ranges =
         Ranges { first_priority: routing.first_priority, first_table: routing.first_table };
-    let mut linux = Linux::open(ranges)?;
+    let mut linux = Linux::open(ranges)?.hushed(&hush);
     let seen = linux.observe()?;
     let mut known = state.remembered().clone();
     if let Some(table) = &seen.ours.nft {

@@ -415,8 +415,9 @@ impl StateDir {
             // What root's `down` writes is for the service's user to read.
             let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
         }
-        serde_json::to_writer_pretty(&mut file, &self.kept)?;
-        file.write_all(b"\n")?;
+        let mut text = serde_json::to_vec_pretty(&self.kept)?;
+        text.push(b'\n');
+        file.write_all(&text)?;
         file.sync_all()
     }
 }

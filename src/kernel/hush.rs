@@ -1,7 +1,7 @@
-//! Our own changes of elements, made without being told of them.
+//! Our own changes of nftables, made without being told of them.
 //!
-//! As long as anybody listens to nftables the kernel writes a message for each element that changes,
-//! which takes longer than the change. So our listener leaves the group while we work. What others
+//! As long as anybody listens to nftables the kernel writes a message for each element and rule that
+//! changes, which takes longer than the change. So our listener leaves the group while we work. What others
 //! did meanwhile shows in the generation of the rule set, which each transaction raises by one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

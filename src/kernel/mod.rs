@@ -159,7 +159,7 @@ impl Linux {
         })
     }
 
-    /// Changes elements unheard by our own [`Notices`].
+    /// Changes nftables unheard by our own [`Notices`].
     #[must_use]
     pub fn hushed(mut self, hush: &Hush) -> Linux {
         self.netfilter.hush = Some(hush.clone());

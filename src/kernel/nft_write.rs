@@ -41,6 +41,15 @@ impl Writer {
             None => self.channel.batch(message),
         }
     }
+
+    /// By `nft`, which does it in one transaction.
+    fn script(&mut self, lines: &[String]) -> Result<(), KernelError> {
+        let Some(hush) = self.hush.clone() else { return run_script(lines) };
+        hush.enter(&mut self.channel);
+        let outcome = run_script(lines);
+        hush.leave(&mut self.channel, outcome.is_ok());
+        outcome
+    }
 }
 
 /// Does one transaction.
@@ -51,7 +60,7 @@ pub(super) fn apply(writer: &mut Writer, ops: &[NftOp]) -> Result<(), KernelErro
     let changes: Option<Vec<Change<'_>>> = ops.iter().map(Change::of).collect();
     match changes {
         Some(changes) => apply_elements(writer, &changes),
-        None => run_script(&script(ops)),
+        None => writer.script(&script(ops)),
     }
 }
 

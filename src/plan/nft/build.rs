@@ -96,6 +96,8 @@ pub mod names {
 
     /// Server → put its number into the connection mark.
     pub const SERVING: &str = "serving";
+    /// Puts the number of the server that stands in the packet mark into the connection mark.
+    pub const SERVER: &str = "server";
     /// Translates sessions whose client and server are in one LAN.
     pub const HAIRPIN: &str = "hairpin";
     /// Every connection that could not be served.

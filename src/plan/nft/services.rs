@@ -8,7 +8,7 @@
 //! A session that finds no server is refused here, where no entry of it is kept: the same client
 //! port works as soon as there is one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -22,7 +22,7 @@ use super::servers::{self, room_for};
 use crate::kstate::{
     Bytes, ElementData, Elements, FieldType, Object, Role, SetShape, Snapshot, Verdict, concatenate,
 };
-use crate::model::{Family, PersistenceMode, PortRange, Protocol, Service};
+use crate::model::{Family, Name, PersistenceMode, PortRange, Protocol, Service};
 use crate::plan::inbound::{Bound, DealtBy, Directory, ESP, Entrance, Keyed, Numbered};
 use crate::plan::view::{Layout, View};
 
@@ -48,8 +48,15 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View, seen
         let observed = seen.ours.nft.as_ref();
         let current = |name: &str| Some(&observed?.sets.get(name)?.elements);
         servers::add_steering(table, layout, &view.standings, family, current);
+        let (picked, served): (Vec<_>, Vec<_>) =
+            directory.entrances(family).iter().partition(|entrance| leaves_choice(entrance));
+        let groups = |of: Vec<&Entrance<'_>>| -> BTreeSet<Name> {
+            of.into_iter().map(|entrance| entrance.service.group.clone()).collect()
+        };
+        let (picked, served) = (groups(picked), groups(served));
         for group in layout.groups().filter(|group| group.serves(family)) {
-            add_group(table, layout, &group, family);
+            let name = &group.group.name;
+            add_group(table, layout, &group, family, picked.contains(name), served.contains(name));
         }
         for entrance in directory.entrances(family).iter().filter(|entrance| !entrance.direct) {
             add_entrance(table, layout, entrance);
@@ -94,6 +101,8 @@ fn add_serving(table: &mut Builder, layout: &Layout) {
         );
         elements.insert(mark_bytes(mark.0), ElementData::Verdict(Verdict::Jump(chain)));
     }
+    // In one place: the kernel walks a map for each rule that uses it.
+    table.chain(names::SERVER).rule(format!("meta mark vmap @{}", names::SERVING), "groups");
     let shape = verdicts_of(&[FieldType::Mark]);
     table.set(names::SERVING, Role::Fixed, shape, &at_most(512), elements);
 }
@@ -207,27 +216,52 @@ fn key_of(layout: &Layout, group: &Numbered<'_>, mark: &str) -> String {
     format!("{mark} & {} | {}", layout.site.marks.server, group.bits())
 }
 
-fn add_group(table: &mut Builder, layout: &Layout, group: &Numbered<'_>, family: Family) {
+/// Whether the group's own chain says to whom.
+fn leaves_choice(entrance: &Entrance<'_>) -> bool {
+    entrance.bound.is_none() && entrance.service.persistence.mode != PersistenceMode::Ip
+}
+
+/// The chain that picks a server of the group, if somebody leaves that to it; and that which goes to
+/// the one that was picked, if others pick one too.
+fn add_group(
+    table: &mut Builder,
+    layout: &Layout,
+    group: &Numbered<'_>,
+    family: Family,
+    picked: bool,
+    served: bool,
+) {
     let name = &group.group.name;
     let origin = format!("groups.{name}");
     let serve = names::serve(family, group.id, name);
-    table
-        .chain(names::group(family, group.id, name))
-        .rule(format!("{} goto {serve}", pick(group, family, None)), &origin)
-        .rule(format!("goto {}", names::REFUSE), &origin);
-    let mut rules = table.chain(serve);
-    let number = layout.site.marks.server;
-    if group.is_limited() {
-        let spill = names::spill(family, group.id, name);
-        let admit = names::admit(family, group.part());
-        rules
-            .rule(format!("{} vmap @{admit}", key_of(layout, group, "meta mark")), &origin)
-            .rule(format!("ct mark & {number} == 0 jump {spill}"), &origin);
-    } else {
-        rules.rule(format!("meta mark vmap @{}", names::SERVING), &origin);
+    let pick = pick(group, family, None);
+    let limited = group.is_limited();
+    if picked {
+        let mut rules = table.chain(names::group(family, group.id, name));
+        if served || limited {
+            rules
+                .rule(format!("{pick} goto {serve}"), &origin)
+                .rule(format!("goto {}", names::REFUSE), &origin);
+        } else {
+            rules.rule(format!("{pick} jump {}", names::SERVER), &origin);
+            add_target(&mut rules, layout, group, family);
+        }
     }
-    add_target(&mut rules, layout, group, family);
-    if group.is_limited() {
+    if served || (picked && limited) {
+        let mut rules = table.chain(serve);
+        if limited {
+            let number = layout.site.marks.server;
+            let spill = names::spill(family, group.id, name);
+            let admit = names::admit(family, group.part());
+            rules
+                .rule(format!("{} vmap @{admit}", key_of(layout, group, "meta mark")), &origin)
+                .rule(format!("ct mark & {number} == 0 jump {spill}"), &origin);
+        } else {
+            rules.rule(format!("jump {}", names::SERVER), &origin);
+        }
+        add_target(&mut rules, layout, group, family);
+    }
+    if limited {
         add_limits(table, layout, group, family);
     }
 }
