@@ -16,49 +16,22 @@
 # `fresh` (of a client that was never seen, each). With more than one policy, `known` goes by the last one, and
 # `spread` goes by all of them in turn. `idle` is what generator and sink cost by themselves: the same packets
 # over one cable. Everything made here is gone at the end, however it ends.
-set -euo pipefail
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+. "${0%/*}/site.sh"
 
-die() { echo "cost: $*" >&2; exit 1; }
 [ $# -ge 4 ] || die "usage: cost.sh PROGRAM LOAD ROUNDS COUNT [VARIANT...]"
 program=$(readlink -f "$1") load=$(readlink -f "$2") rounds=$3 count=$4
 shift 4
 [ $# -gt 0 ] || set -- bare plain homing-3-1 homing-8-1 homing-3-200
 variants=("$@")
 
-prefix=homing-cost-$$
-client=$prefix-client router=$prefix-router internet=$prefix-internet
-dir=$(mktemp -d "${TMPDIR:-/tmp}/homing-cost.XXXXXX")
+name_spaces client router internet
 lan_mac=02:00:00:00:00:01 direct_mac=02:00:00:00:00:03
 target=203.0.113.9 port=9
-jobs=()
-
-in_client() { ip netns exec "$client" "$@"; }
-in_router() { ip netns exec "$router" "$@"; }
-in_internet() { ip netns exec "$internet" "$@"; }
-
-remove_site() {
-    local job space
-    for job in "${jobs[@]}"; do
-        kill "$job" 2> /dev/null || true
-        wait "$job" 2> /dev/null || true
-    done
-    jobs=()
-    for space in "$client" "$router" "$internet"; do
-        ip netns del "$space" 2> /dev/null || true
-    done
-}
-trap 'remove_site; rm -rf "$dir"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 # Client, router and internet, with so many uplinks.
 build_site() {
     local uplinks=$1 n mac
-    for space in "$client" "$router" "$internet"; do
-        ip netns add "$space"
-        ip -n "$space" link set lo up
-    done
+    add_spaces "$client" "$router" "$internet"
     ip link add lan0 address "$lan_mac" netns "$router" type veth peer name eth0 netns "$client"
     ip link add direct1 address "$direct_mac" netns "$internet" type veth peer name direct0 netns "$client"
     {

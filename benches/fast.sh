@@ -18,10 +18,8 @@
 # in all variants. `leave` (auto): milliseconds until 5,000 sessions that went past the rules have left an uplink
 # that was disabled. `sweep` (auto): milliseconds of processor time for one look at 100,000 sessions.
 # Run it in a machine whose clock counts instructions. Everything made here is gone at the end, however it ends.
-set -euo pipefail
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+. "${0%/*}/site.sh"
 
-die() { echo "fast: $*" >&2; exit 1; }
 [ $# -ge 4 ] || die "usage: fast.sh PROGRAM LOAD ROUNDS COUNT [VARIANT...]"
 program=$(readlink -f "$1") load=$(readlink -f "$2") rounds=$3 count=$4
 flows=$(readlink -f "${0%/*}/flows.py")
@@ -31,38 +29,15 @@ variants=("$@")
 # How many sessions leave, and are looked at; none: that is left out.
 leaving=${FAST_LEAVING:-5000} looked_at=${FAST_SWEPT:-100000}
 
-prefix=homing-fast-$$
-client=$prefix-client router=$prefix-router internet=$prefix-internet wire=$prefix-wire
-dir=$(mktemp -d "${TMPDIR:-/tmp}/homing-fast.XXXXXX")
-port=9 jobs=()
+name_spaces client router internet wire
+port=9
 inside4=10.0.0.2 inside6=fd00::2 outside4=203.0.113.9 outside6=2001:db8:ffff::9
 client_mac=02:00:00:00:00:02 lan_mac=02:00:00:00:00:01 cable_mac=02:00:00:00:00:03 back_mac=02:00:00:00:00:04
 
-in_client() { ip netns exec "$client" "$@"; }
-in_router() { ip netns exec "$router" "$@"; }
-in_internet() { ip netns exec "$internet" "$@"; }
-
-remove_site() {
-    local job space
-    for job in "${jobs[@]}"; do
-        kill "$job" 2> /dev/null || true
-        kill -CONT "$job" 2> /dev/null || true
-        wait "$job" 2> /dev/null || true
-    done
-    jobs=()
-    for space in "$client" "$router" "$internet" "$wire"; do
-        ip netns del "$space" 2> /dev/null || true
-    done
-}
-trap 'remove_site; rm -rf "$dir"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
 build_site() {
     local uplinks=$1 n device
-    for space in "$client" "$router" "$internet" "$wire"; do
-        ip netns add "$space"
-        ip -n "$space" link set lo up
+    add_spaces "$client" "$router" "$internet" "$wire"
+    for space in "${spaces[@]}"; do
         # Nobody asks for neighbours or routers while something is measured.
         ip netns exec "$space" sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.router_solicitations=0
     done

@@ -21,20 +21,16 @@
 # counts: client, router, server), `in-X` and `back-X` (UDP packets of one session, to the server and to the client),
 # `new-X` (first packets of sessions of 50 clients). `idle` is what generator and sink cost by themselves.
 # Everything made here is gone at the end, however it ends.
-set -euo pipefail
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" LOAD_CHECKSUMS=1
+. "${0%/*}/site.sh"
+export LOAD_CHECKSUMS=1
 
-say() { echo "inbound: $*" >&2; }
-die() { say "$*"; exit 1; }
 [ $# -ge 4 ] || die "usage: inbound.sh PROGRAM LOAD ROUNDS COUNT [VARIANT...]"
 program=$(readlink -f "$1") load=$(readlink -f "$2") rounds=$3 count=$4
 shift 4
 [ $# -gt 0 ] || set -- routed rules peers services beside one many
 variants=("$@")
 
-prefix=homing-inbound-$$
-client=$prefix-client router=$prefix-router servers=$prefix-servers
-dir=$(mktemp -d "${TMPDIR:-/tmp}/homing-inbound.XXXXXX")
+name_spaces client router servers
 wan_mac=02:00:00:00:00:01 dmz_mac=02:00:00:00:00:02 direct_mac=02:00:00:00:00:03
 client_mac=02:00:00:00:00:04 server_mac=02:00:00:00:00:05
 virtual=198.18.100.2 farm=(10.2.0.11 10.2.0.12 10.2.0.13)
@@ -42,33 +38,10 @@ modes=(tcp ssl sticky ip)
 declare -A tcp_port=([tcp]=81 [ssl]=82 [sticky]=83 [ip]=84)
 declare -A udp_port=([tcp]=5001 [ssl]=5002 [sticky]=5003 [ip]=5004 [vpn]=4500)
 direct_port=5000 many=10000 first_port=10000 chosen_port=15000
-jobs=()
-
-in_client() { ip netns exec "$client" "$@"; }
-in_router() { ip netns exec "$router" "$@"; }
-in_servers() { ip netns exec "$servers" "$@"; }
-
-remove_site() {
-    local job space
-    for job in "${jobs[@]}"; do
-        kill "$job" 2> /dev/null || true
-        wait "$job" 2> /dev/null || true
-    done
-    jobs=()
-    for space in "$client" "$router" "$servers"; do
-        ip netns del "$space" 2> /dev/null || true
-    done
-}
-trap 'remove_site; rm -rf "$dir"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 build_site() {
     local space n server port
-    for space in "$client" "$router" "$servers"; do
-        ip netns add "$space"
-        ip -n "$space" link set lo up
-    done
+    add_spaces "$client" "$router" "$servers"
     ip link add dmz0 address "$dmz_mac" netns "$router" type veth peer name eth0 address "$server_mac" netns "$servers"
     ip link add direct1 address "$direct_mac" netns "$servers" type veth peer name direct0 netns "$client"
     ip link add wan0 address "$wan_mac" netns "$router" type veth peer name isp0 address "$client_mac" netns "$client"

@@ -7,45 +7,22 @@
 # of one nginx, which answers with 4 bytes. homing runs in a router of its own; HAProxy (`mode tcp`) and nginx (`stream`)
 # run in another that has neither rules nor connection tracking. They take turns. Everything made here is gone at the
 # end, however it ends.
-set -euo pipefail
-export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+. "${0%/*}/site.sh"
 
-say() { echo "rate: $*" >&2; }
-die() { say "$*"; exit 1; }
 [ $# = 3 ] || die "usage: rate.sh PROGRAM ROUNDS SECONDS"
 program=$(readlink -f "$1") rounds=$2 seconds=$3
 for tool in wrk nginx; do
     command -v "$tool" > /dev/null || die "$tool is missing (Debian's package of that name)"
 done
 
-prefix=homing-rate-$$
-dir=$(mktemp -d "${TMPDIR:-/tmp}/homing-rate.XXXXXX")
 virtual=198.18.100.2 farm=(10.2.0.11 10.2.0.12 10.2.0.13)
 stream_module=/usr/lib/nginx/modules/ngx_stream_module.so
-spaces=() jobs=()
-
-clean() {
-    local job space
-    for job in "${jobs[@]}"; do
-        kill "$job" 2> /dev/null || true
-        wait "$job" 2> /dev/null || true
-    done
-    for space in "${spaces[@]}"; do ip netns del "$space" 2> /dev/null || true; done
-    rm -rf "$dir"
-}
-trap clean EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 
 # A client, a router and servers, named with this suffix.
 build_site() {
     local name=$1 server n
     local client=$prefix-client-$name router=$prefix-router-$name servers=$prefix-servers-$name
-    for space in "$client" "$router" "$servers"; do
-        ip netns add "$space"
-        spaces+=("$space")
-        ip -n "$space" link set lo up
-    done
+    add_spaces "$client" "$router" "$servers"
     ip link add dmz0 netns "$router" type veth peer name eth0 netns "$servers"
     for n in 0 1 2; do
         ip link add "wan$n" netns "$router" type veth peer name "isp$n" netns "$client"

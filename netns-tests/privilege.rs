@@ -92,6 +92,17 @@ fn an_ordinary_user_with_two_capabilities_does_everything(family: Family) {
         site.stage.isp(uplink).unwrap().forget().unwrap();
     }
 
+    // A command has none of these rights.
+    let (told, script) = (site.path("state/rights"), "cat /proc/self/status >");
+    let command = format!("[/bin/sh, -c, \"{script} {told}.new && mv {told}.new {told}\"]");
+    let notify = format!("notify: {{ log: {{ command: {command}, events: [uplink-order] }} }}\n");
+    site.reload(&profile(&format!("policies:\n  - {{ name: bank, uplinks: [cable] }}\n{notify}")));
+    assert_eq!(site.homing(&["uplink", "lte", "drain"]).code, Some(0));
+    let status = until(PATIENCE, || fs::read_to_string(&told).ok(), Option::is_some);
+    let status = status.expect("the command runs").unwrap_or_default();
+    assert!(status.contains("\nCapEff:\t0000000000000000\n"), "{status}");
+    assert_eq!(site.homing(&["uplink", "lte", "enable"]).code, Some(0));
+
     site.reload(&profile("policies:\n  - { name: bank, uplinks: [cable] }\n"));
     assert_eq!(site.way_of(40), "cable");
     site.assert_stay(&mut sessions, "after a reload");

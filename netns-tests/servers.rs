@@ -10,12 +10,13 @@ use homing::model::Family;
 
 use crate::harness::callers::{Scene, caller};
 use crate::harness::farm::{self, Farm, QUICK};
-use crate::harness::{PATIENCE, Site, both, until};
+use crate::harness::{PATIENCE, Resolver, Site, both, until};
 
 both!(
     a_udp_service_that_only_pings_is_unchecked,
     a_udp_server_is_asked_and_must_answer_right,
     who_has_fewest_connections_gets_the_next,
+    who_answers_soonest_gets_the_next,
     a_server_that_is_dead_from_the_start_gets_nobody_for_long,
     a_reload_under_load_loses_nobody,
     ten_thousand_services_are_one_look_up,
@@ -282,4 +283,38 @@ fn a_server_that_was_left_and_goes_on_sending_keeps_no_client(family: Family) {
             assert_ne!(scene.farm.addresses[now], server, "client {client}, port {port}");
         }
     }
+}
+
+/// The checks ask the server's name service; clients want its shop.
+fn who_answers_soonest_gets_the_next(family: Family) {
+    let mut site = Site::prepare(family, |b| b);
+    let addresses = site.add_servers(2);
+    let dmz = site.stage.layout().dmz();
+    let resolvers: Vec<Resolver> = addresses.iter().map(|a| Resolver::start(&dmz, *a)).collect();
+    let farm = site.farm_of(addresses, &[]);
+    let router = homing::lab::dmz_router(family);
+    let delays = |delays: [u64; 2]| {
+        for (resolver, delay) in resolvers.iter().zip(delays) {
+            resolver.delay(router, Duration::from_millis(delay));
+        }
+    };
+    delays([40, 10]);
+    let check = "check: { dns: { query: example.net }, interval: 200ms, timeout: 150ms }";
+    let group = format!("balance: fastest\n    {check}");
+    site.run(&farm::profile(family, &group, &[PORT; 2], SHOP));
+    let all_to = |server: &str, index: usize| {
+        until(2 * PATIENCE, || share(&site, server), |share| *share > 0.99).expect("it is faster");
+        let held = call(&site, Protocol::Tcp, "fiber", 443, 10);
+        assert_eq!(site.counts(&farm, &held)[index], 10);
+        held
+    };
+    let mut held = all_to("b", 1);
+    // A little faster is not enough: it would go to and fro.
+    delays([9, 10]);
+    let rtt = || site.status()["groups"]["web"]["servers"]["a"]["rtt_ms"].as_f64();
+    until(3 * PATIENCE, rtt, |rtt| rtt.is_some_and(|rtt| rtt < 12.0)).expect("a is faster");
+    held.extend(all_to("b", 1));
+    delays([10, 60]);
+    held.extend(all_to("a", 0));
+    site.assert_stay(&mut held, "whoever was with the other stays");
 }

@@ -5,10 +5,15 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
 use homing::model::Family;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{PATIENCE, Site, both, one_policy, until};
 
-both!(the_live_view_shows_everything_and_takes_orders);
+both!(
+    the_live_view_shows_everything_and_takes_orders,
+    a_live_view_that_is_ended_leaves_the_terminal_as_it_was,
+);
 
 /// A command on a terminal of 80 by 24, made by `script` of util-linux.
 struct Terminal {
@@ -110,4 +115,19 @@ fn the_live_view_shows_everything_and_takes_orders(family: Family) {
     let nowhere = site.homing(&["status", "--watch"]);
     assert_eq!(nowhere.code, Some(2), "{nowhere:?}");
     assert!(nowhere.stderr.contains("needs a terminal"), "{nowhere:?}");
+}
+
+fn a_live_view_that_is_ended_leaves_the_terminal_as_it_was(family: Family) {
+    let site = Site::start(family, &one_policy("balance: round-robin"));
+    let watch = Terminal::start(&site, "status --watch");
+    watch.wait_seen("q end");
+    // The view is the child of `script`, which passes its exit status on.
+    let id = watch.child.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let view = children.split_whitespace().next().expect("a child").parse().unwrap();
+    kill(Pid::from_raw(view), Signal::SIGTERM).unwrap();
+    let (code, seen) = watch.end();
+    assert_eq!(code, Some(128 + 15), "{seen:?}");
+    let (begun, ended) = (seen.find("\u{1b}[?1049h"), seen.rfind("\u{1b}[?1049l"));
+    assert!(begun.is_some() && begun < ended, "the terminal is as before: {seen:?}");
 }

@@ -59,9 +59,13 @@ pub const QUICK: &str =
 impl Site {
     /// Starts so many servers in the DMZ.
     pub fn farm(&self, servers: usize) -> Farm {
-        let addresses = self.add_servers(servers);
+        self.farm_of(self.add_servers(servers), &UDP)
+    }
+
+    /// Starts servers at these addresses of the DMZ, which take datagrams at these ports.
+    pub fn farm_of(&self, addresses: Vec<IpAddr>, udp: &[u16]) -> Farm {
         let dmz = self.stage.layout().dmz();
-        let servers = Servers::start(&dmz, &addresses, &TCP, &UDP).expect("start the servers");
+        let servers = Servers::start(&dmz, &addresses, &TCP, udp).expect("start the servers");
         Farm { servers, addresses, family: self.family }
     }
 

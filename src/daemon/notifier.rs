@@ -4,10 +4,12 @@
 //! command hangs, it falls behind and in the end misses some, and nobody waits for it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -15,8 +17,9 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::events::{EventLog, EventRecord};
@@ -263,7 +266,8 @@ async fn run(
     text: String,
 ) -> Result<(), String> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env("HOMING_SITE", site)
         .env("HOMING_EVENT", event.kind)
@@ -275,9 +279,9 @@ async fn run(
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| format!("cannot be started: {error}"))?;
+        .kill_on_drop(true);
+    let started = start_without_rights(command).await;
+    let mut child = started.map_err(|error| format!("cannot be started: {error}"))?;
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
     let outcome = tokio::time::timeout(limit, feed(&mut child, text)).await;
     if outcome.is_ok() {
@@ -287,6 +291,23 @@ async fn run(
     outcome.unwrap_or_else(|_| {
         Err(format!("was ended: it took longer than {} s", limit.as_secs_f64()))
     })
+}
+
+/// Starts a program without the capabilities that homing hands on to `nft` (ambient ones). They
+/// belong to threads: so one of its own gives them up.
+async fn start_without_rights(mut command: Command) -> io::Result<Child> {
+    let runtime = Handle::current();
+    let (sender, started) = oneshot::channel();
+    let start = move || {
+        let _within = runtime.enter();
+        let child = rustix::thread::clear_ambient_capability_set()
+            .map_err(io::Error::from)
+            .and_then(|()| command.spawn());
+        // Whoever has been aborted meanwhile has no use for it; it ends with this.
+        let _ = sender.send(child);
+    };
+    thread::Builder::new().name("notify".to_owned()).spawn(start)?;
+    started.await.map_err(|_| io::Error::other("its thread ended"))?
 }
 
 /// A program and all that it began: ended with this.

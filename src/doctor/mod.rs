@@ -6,6 +6,7 @@
 mod fast;
 mod networks;
 mod rules;
+mod services;
 mod software;
 #[cfg(test)]
 mod tests;
@@ -68,6 +69,7 @@ pub fn examine(case: Case<'_>) -> Vec<Finding> {
         networks::examine(case, site, &mut findings);
         uplinks::examine(case, site, &mut findings);
         fast::examine(case, site, &mut findings);
+        services::examine(case, site, &mut findings);
     }
     findings.sort_by_key(|finding| finding.severity);
     findings

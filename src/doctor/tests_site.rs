@@ -123,3 +123,24 @@ fn two_modems_with_one_address_are_told() {
     add_address(&mut seen, "wan1", "192.0.2.2/24");
     assert_eq!(found(&seen), ["warning same-address"]);
 }
+
+#[test]
+fn what_services_cannot_do_here_is_told_where_there_are_services() {
+    let services = |at: &str| {
+        let text = "groups: { web: { servers: { a: { address: 10.1.0.9 } } } }\nservices: { s: \
+                    { virtual: [AT], protocol: tcp, ports: [80], group: web } }\n";
+        super::tests::PROFILE.to_owned() + &text.replace("AT", at)
+    };
+    let judged = |text: &str, host: &Host| {
+        let site = profile::load_bytes(text.as_bytes()).site.unwrap();
+        codes(&examine(Case { site: Some(&site), missing: &[], seen: &sound(), host }))
+    };
+    let kernel = |kernel| Host { kernel: Some(kernel), ..Host::default() };
+    let bridge = Host { bridge_filtered: true, ..kernel((5, 15)) };
+    assert_eq!(judged(super::tests::PROFILE, &bridge), [""; 0]);
+    assert_eq!(judged(&services("fiber"), &bridge), ["note bridge-filtered"]);
+    let taken = services("{ address: 192.0.2.20, on: fiber }");
+    assert_eq!(judged(&taken, &kernel((5, 15))), ["warning addresses-not-told"]);
+    assert_eq!(judged(&taken, &kernel((5, 18))), [""; 0]);
+    assert_eq!(judged(&taken, &kernel((6, 1))), [""; 0]);
+}

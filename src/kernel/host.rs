@@ -8,6 +8,8 @@ mod networkd;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use nix::sys::utsname::uname;
+
 use crate::kstate::Host;
 
 /// Reads everything.
@@ -24,7 +26,17 @@ pub fn read_host() -> Host {
         },
         listening: listening(),
         sessions: sessions(),
+        bridge_filtered: ["iptables", "ip6tables"]
+            .iter()
+            .any(|kind| number(&format!("net/bridge/bridge-nf-call-{kind}")) == Some(1)),
+        kernel: uname().ok().and_then(|kernel| release(kernel.release().to_str()?)),
     }
+}
+
+/// `6.1.0-28-amd64`
+fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// `iptables NAME` and `ip6tables NAME`, of this thread's network namespace.

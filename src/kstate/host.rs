@@ -35,6 +35,10 @@ pub struct Host {
     pub listening: Vec<(&'static str, SocketAddr)>,
     /// Entries of the session table, and how many fit.
     pub sessions: Option<(u64, u64)>,
+    /// What passes a bridge passes the rules for IPv4 or IPv6 too.
+    pub bridge_filtered: bool,
+    /// Major and minor release of the kernel.
+    pub kernel: Option<(u32, u32)>,
 }
 
 /// An nft table that is not ours.
