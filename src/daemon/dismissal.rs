@@ -26,8 +26,8 @@ pub(super) struct Dismisser {
     outside: BTreeMap<Mark, Knocker>,
     marks: MarkLayout,
     pace: Pace,
-    /// Marked, but a flowtable still carries them past the rules.
-    offloaded: Vec<Session>,
+    /// Marked, but a flowtable may still carry them past the rules.
+    marked: Vec<Session>,
 }
 
 impl Dismisser {
@@ -42,7 +42,7 @@ impl Dismisser {
             outside: BTreeMap::new(),
             marks,
             pace: Pace::default(),
-            offloaded: Vec::new(),
+            marked: Vec::new(),
         })
     }
 
@@ -71,9 +71,9 @@ impl Dismisser {
                 let mark = dismissed(session.mark, self.marks);
                 let mask = self.marks.uplink.0 | self.marks.policy.0;
                 self.writer.remark(session, mark, crate::model::MarkMask(mask), GRACE_S)?;
-                match session.is_offloaded() {
-                    true => self.offloaded.push(session.clone()),
-                    false => self.knock(session),
+                self.marked.push(session.clone());
+                if !session.is_offloaded() {
+                    self.knock(session);
                 }
             }
         }
@@ -83,13 +83,14 @@ impl Dismisser {
     /// To be called when those who leave have been gone through: sessions that went past the rules meet
     /// them from now on. One that was forgotten is out of the flowtable by itself; one that was marked
     /// is not, and would go on as before. All sessions are let out of it at once: the marked ones do
-    /// not get in again, others do with their next packet from an uplink.
+    /// not get in again, others do with their next packet from an uplink. Newer kernels do not always
+    /// tell of a session that it is in a flowtable: so that counts for all that were marked.
     pub(super) fn finish(&mut self) -> Result<(), KernelError> {
-        if self.offloaded.is_empty() {
+        let marked = std::mem::take(&mut self.marked);
+        if marked.is_empty() || !release_flows()? {
             return Ok(());
         }
-        release_flows()?;
-        for session in std::mem::take(&mut self.offloaded) {
+        for session in marked {
             self.pace.keep();
             self.knock(&session);
         }

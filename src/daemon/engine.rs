@@ -21,6 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::airing::Airing;
 use super::announcing::{Announcing, lines};
 use super::checks::{CheckAsk, Checks, Seat};
 use super::dealing::{BUDGET, Carried, Dealing};
@@ -155,6 +156,7 @@ pub(super) struct Engine {
     /// There may be sessions to evacuate.
     regard: bool,
     evacuations: Evacuations,
+    airing: Airing,
     announcing: Announcing,
     server_moves: ServerMoves,
     dealing: Dealing,
@@ -204,6 +206,7 @@ impl Engine {
             failovers: Failovers::default(),
             applies: Durations::default(),
             evacuations: Evacuations::default(),
+            airing: Airing::default(),
             announcing: Announcing::default(),
             server_moves: ServerMoves::default(),
             dealing: Dealing::default(),
@@ -250,7 +253,8 @@ impl Engine {
         let evacuations = self.evacuations.poll_timeout().filter(|_| !self.unsteered);
         let checks = self.checks.poll_timeout().filter(|_| self.ready);
         let announcing = self.announcing.poll_timeout();
-        let rest = evacuations.into_iter().chain(announcing).chain(checks);
+        let airing = self.airing.poll_timeout();
+        let rest = evacuations.into_iter().chain(announcing).chain(checks).chain(airing);
         round.into_iter().chain(judge).chain(rest).min()
     }
 
@@ -319,6 +323,9 @@ impl Engine {
         self.follow_judge(now, wall, &mut actions);
         self.evacuate(now, &mut actions);
         self.announce(now, &mut actions);
+        if self.airing.is_due(now) && self.report.as_ref().is_some_and(Report::carries_sessions) {
+            actions.push(Action::Evacuate(Move::Air));
+        }
         if !self.running && self.due <= now {
             actions.push(self.start_round(now));
         }
@@ -335,6 +342,10 @@ impl Engine {
                 }
                 Notice::Link { index, carrier: Some(carrier), .. } => {
                     self.carriers.insert(index, carrier);
+                    self.airing.routes_changed(now);
+                }
+                Notice::Address { .. } | Notice::Route { .. } | Notice::Rule { .. } => {
+                    self.airing.routes_changed(now);
                 }
                 Notice::Overrun => {
                     let text =
@@ -507,6 +518,7 @@ impl Engine {
         self.running = false;
         if report.steps > 0 {
             self.evacuations.retry();
+            self.airing.routes_changed(now);
             self.last_apply_ms = Some(report.took.as_secs_f64() * 1000.0);
             self.applies.add(report.took);
         }

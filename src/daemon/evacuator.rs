@@ -13,7 +13,9 @@ use super::dismissal::{Dismisser, leaver};
 use super::events::{Level, Told};
 use super::server_moves::ServerEvacuation;
 use crate::clock;
-use crate::kernel::{Conntrack, Hush, Kernel as _, KernelError, Linux, Ranges, Session, Timeouts};
+use crate::kernel::{
+    Conntrack, Hush, Kernel as _, KernelError, Linux, Ranges, Session, Timeouts, release_flows,
+};
 use crate::kstate::{Bytes, ElementData, NftOp, Step};
 use crate::model::{EventKind, Family, Mark, MarkLayout, MarkMask, Match, Name, Protocol};
 use crate::plan::{Evacuation, Exit, detour_key, detour_shape, is_dismissed, names};
@@ -37,6 +39,8 @@ pub(super) enum Move {
     Home(Return, Vec<Homesick>),
     /// Sessions of dead servers leave.
     Servers(ServerEvacuation),
+    /// All leave the flowtable, and stay where they are otherwise.
+    Air,
 }
 
 /// The router's own UDP from the addresses of one uplink is to leave by another.
@@ -133,6 +137,7 @@ fn work(access: Access<'_>, inbox: &Receiver<Move>, told: &mpsc::UnboundedSender
                 Move::Back(uplink) => take_back(&uplink),
                 Move::Own(leave) => own_leave(access, &leave),
                 Move::Home(uplink, policies) => come_home(access, &uplink, &policies),
+                Move::Air => release_flows().map(|_| ()),
             };
             if let Err(error) = outcome {
                 tracing::warn!("sessions are not evacuated: {error}");

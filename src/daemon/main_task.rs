@@ -277,7 +277,7 @@ impl MainTask {
                     self.tell_ways();
                 }
                 Action::Keep(standings) => {
-                    self.workers.reconciler.send(Order::Standings(standings));
+                    self.workers.reconciler.keep(standings);
                 }
                 Action::Evacuate(order) => self.workers.evacuator.send(order),
                 Action::Mend(layout, mender) => self.workers.sweeper.mend(layout, mender),

@@ -18,6 +18,7 @@
 //! in the kernel.
 
 mod addresses;
+mod airing;
 mod announcing;
 mod checks;
 mod counts;

@@ -1,7 +1,7 @@
 //! The thread that changes the kernel.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(super) enum Order {
     Round(Round),
     /// Keep these ids.
     Keep(Arc<Layout>),
-    /// Keep how uplinks answer.
-    Standings(Arc<Standings>),
+    /// Keep how uplinks and servers answer: what was handed over last.
+    Standings,
     /// Say when everything before this is done.
     Flush(oneshot::Sender<()>),
 }
@@ -34,6 +34,8 @@ pub(super) type InForce = Option<Arc<(KernelState, Snapshot)>>;
 #[derive(Debug)]
 pub(super) struct Reconciler {
     orders: Sender<Order>,
+    /// To be kept, if it was not taken yet: only the last word counts.
+    standings: Arc<Mutex<Option<Arc<Standings>>>>,
 }
 
 impl Reconciler {
@@ -44,15 +46,24 @@ impl Reconciler {
     ) -> std::io::Result<(Reconciler, mpsc::UnboundedReceiver<(Report, InForce)>)> {
         let (orders, inbox) = channel();
         let (reports, outbox) = mpsc::unbounded_channel();
-        let worker = Worker { kernel, state };
+        let standings = Arc::default();
+        let worker = Worker { kernel, state, standings: Arc::clone(&standings) };
         let name = "reconciler".to_owned();
         thread::Builder::new().name(name).spawn(move || worker.work(&inbox, &reports))?;
-        Ok((Reconciler { orders }, outbox))
+        Ok((Reconciler { orders, standings }, outbox))
     }
 
     /// Hands work over. If the thread is gone, the reports' channel has closed and the engine ends.
     pub(super) fn send(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// Hands over how uplinks and servers answer.
+    pub(super) fn keep(&self, standings: Arc<Standings>) {
+        let mut last = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.replace(standings).is_none() {
+            self.send(Order::Standings);
+        }
     }
 }
 
@@ -68,6 +79,7 @@ impl Reconciler {
 struct Worker {
     kernel: Linux,
     state: StateDir,
+    standings: Arc<Mutex<Option<Arc<Standings>>>>,
 }
 
 impl Worker {
@@ -81,9 +93,16 @@ impl Worker {
                     }
                 }
                 Order::Keep(layout) => self.keep(&layout),
-                Order::Standings(standings) => self.state.keep_standings(&standings, clock::wall()),
+                Order::Standings => self.keep_standings(),
                 Order::Flush(done) => drop(done.send(())),
             }
+        }
+    }
+
+    fn keep_standings(&mut self) {
+        let last = self.standings.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(standings) = last {
+            self.state.keep_standings(&standings, clock::wall());
         }
     }
 

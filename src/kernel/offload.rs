@@ -138,25 +138,25 @@ fn refusal(devices: &[IfName], hardware: bool) -> Result<Option<String>, String>
 
 /// Sessions that our flowtable carries go by the rules again, until one of their packets has passed
 /// those; nothing of them is lost. The flowtable is made anew in one transaction, in the network
-/// namespace of this thread.
+/// namespace of this thread. False when there is none.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn release() -> Result<(), KernelError> {
+pub fn release() -> Result<bool, KernelError> {
     let open = |source| KernelError::Open { protocol: "nfnetlink", source };
     let channel = Channel::open(NETLINK_NETFILTER).map_err(open)?;
     let mut writer = Writer { channel, hush: None };
     let mut outcome = Ok(());
     for _ in 0..ATTEMPTS {
         let Some(there) = nft_read::flowtables(&mut writer.channel)?.remove(FLOWTABLE) else {
-            return Ok(());
+            return Ok(false);
         };
         outcome = nft_write::apply(&mut writer, &renewal(there));
         if outcome.is_ok() {
             break;
         }
     }
-    outcome
+    outcome.map(|()| true)
 }
 
 fn renewal(flowtable: Flowtable) -> Vec<NftOp> {

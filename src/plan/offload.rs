@@ -10,6 +10,8 @@ use crate::model::{FastPath, IfName, Persistence, PersistenceMode, Service, Site
 
 /// What the kernel does by itself, in seconds.
 const LONGEST: u64 = 30;
+/// Where places at servers wait for it.
+const LIMITED: u64 = 5;
 
 /// What comes of the profile's wish on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -61,6 +63,7 @@ pub fn offloading(site: &Site, facts: &Facts) -> Option<Offloading> {
 
 /// How long a session without packets stays in the flowtable, which is how exactly it is known when
 /// its last packet was: the kernel's half a minute, or a third of the shortest time that depends on it.
+/// So long a connection that is over may stay there, too, and hold its place at a server with a limit.
 pub fn flow_seconds(site: &Site) -> u64 {
     let policies = site.policies.iter().filter_map(|policy| match policy.persistence {
         Persistence::By { timeout, .. } => Some(timeout.as_secs()),
@@ -72,7 +75,10 @@ pub fn flow_seconds(site: &Site) -> u64 {
         _ => service.persistence.timeout.map(|time| time.as_secs()),
     };
     let shortest = policies.chain(site.services.iter().filter_map(bound)).min();
-    shortest.map_or(LONGEST, |seconds| (seconds / 3).clamp(1, LONGEST))
+    let mut servers = site.groups.values().flat_map(|group| &group.servers);
+    let limited = servers.any(|server| server.max_connections.is_some());
+    let longest = if limited { LIMITED } else { LONGEST };
+    shortest.map_or(longest, |seconds| (seconds / 3).clamp(1, longest))
 }
 
 /// How often to look at the sessions while a flowtable carries some, so that each is seen there before
@@ -212,6 +218,13 @@ uplinks: { fiber: { interface: wan0 }, cable: { interface: wan1 } }
         assert_eq!(flow_seconds(&policy("1h")), 30);
         assert_eq!(flow_seconds(&policy("60s")), 20);
         assert_eq!(flow_seconds(&policy("2s")), 1);
+        let group = |more: &str| {
+            site(&format!(
+                "groups: {{ web: {{ servers: {{ a: {{ address: 10.0.0.9{more} }} }} }} }}\n"
+            ))
+        };
+        assert_eq!(flow_seconds(&group("")), 30);
+        assert_eq!(flow_seconds(&group(", max-connections: 9")), 5, "its place is waited for");
     }
 
     #[test]
