@@ -253,15 +253,17 @@ echo "$inside4 $outside4 $port" > "$dir/one"
 
 # So many sessions of 50 clients, every fifth (or none) of TCP, all of them past the rules: here every packet asks to be let in.
 talk() {
-    local n
+    local n rule
     [ -e "$dir/clients" ] || {
         for n in $(seq 2 51); do echo "addr add 10.0.1.$n/16 dev eth0"; done > "$dir/clients"
         ip -n "$client" -batch "$dir/clients"
     }
+    # By then nothing is left to be done after routes changed.
+    sleep 11
     pause_homing
     forget
     in_router sysctl -qw net.netfilter.nf_flowtable_tcp_timeout=3600 net.netfilter.nf_flowtable_udp_timeout=3600
-    in_router nft insert rule inet homing speed-up ct state established ct status assured flow add @fast
+    rule=$(in_router nft -ae insert rule inet homing speed-up ct state established ct status assured flow add @fast)
     : > "$dir/talked"
     (ulimit -n 250000; exec ip netns exec "$client" python3 "$flows" talk 10.0.1. 50 "$outside4" "$port" "$1" "$2") > "$dir/talked" &
     jobs+=($!)
@@ -270,6 +272,8 @@ talk() {
         sleep 0.2
     done
     grep -q talked "$dir/talked" || die "they did not talk"
+    # Nothing is to be put right, which would let them out again.
+    in_router nft delete rule inet homing speed-up handle "${rule##* }"
     resume_homing
 }
 

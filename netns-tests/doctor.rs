@@ -4,6 +4,7 @@ use homing::lab::Protocol;
 use homing::model::Family;
 use serde_json::Value;
 
+use crate::harness::farm;
 use crate::harness::{Site, V4, both, homing, one_policy, profile};
 
 both!(
@@ -12,6 +13,7 @@ both!(
     a_mesh_vpn_is_welcome_until_it_takes_what_is_ours,
     a_full_tunnel_from_before_homing_is_told,
     faults_of_the_site_itself_are_named,
+    a_bridge_that_passes_rules_is_told_where_servers_are_behind_it,
 );
 
 /// Severity and code of each finding, and the exit code.
@@ -181,6 +183,30 @@ fn faults_of_the_site_itself_are_named(family: Family) {
     // The kernel takes IPv6 off it.
     ip("link set wan0 mtu 1200");
     expect(&site, &["warning mtu"]);
+}
+
+fn a_bridge_that_passes_rules_is_told_where_servers_are_behind_it(family: Family) {
+    let services = "  shop: { virtual: [fiber], protocol: tcp, ports: [80], group: web }\n";
+    let mut site = Site::prepare(family, |b| b);
+    let router = site.router();
+    let set = |value| {
+        let all = ["iptables", "ip6tables"].map(|kind| format!("bridge/bridge-nf-call-{kind}"));
+        router.sysctl(&all.each_ref().map(|key| (key.as_str(), value))).unwrap();
+    };
+    set("1");
+    site.run(&farm::profile(family, farm::QUICK, &[""], services));
+    expect(&site, &[]);
+    let (inside, nodad) = match family {
+        Family::V4 => ("10.2.0.9/28", ""),
+        Family::V6 => ("fd00:2::9/124", " nodad"),
+    };
+    ip(&site, "link add br0 type bridge");
+    ip(&site, &format!("addr add {inside} dev br0{nodad}"));
+    let (found, _) = doctor(&site);
+    assert!(found.contains(&"note bridge-filtered".to_owned()), "{found:?}");
+    set("0");
+    let (found, _) = doctor(&site);
+    assert!(!found.contains(&"note bridge-filtered".to_owned()), "{found:?}");
 }
 
 /// Both as they come from other programs' start scripts; that forwarding is off hurts indeed.

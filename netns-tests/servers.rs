@@ -299,7 +299,7 @@ fn who_answers_soonest_gets_the_next(family: Family) {
         }
     };
     delays([40, 10]);
-    let check = "check: { dns: { query: example.net }, interval: 200ms, timeout: 150ms }";
+    let check = "check: { dns: { port: 53, query: example.net }, interval: 200ms, timeout: 150ms }";
     let group = format!("balance: fastest\n    {check}");
     site.run(&farm::profile(family, &group, &[PORT; 2], SHOP));
     let all_to = |server: &str, index: usize| {

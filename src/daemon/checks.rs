@@ -9,6 +9,7 @@ mod tests;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +51,8 @@ struct Inquiry {
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     inquiries: BTreeMap<u64, Inquiry>,
-    by_way: BTreeMap<String, u64>,
+    /// By address and port.
+    by_server: BTreeMap<(IpAddr, u16), Vec<u64>>,
     seats: BTreeMap<Seat, (u64, bool)>,
     due: BTreeSet<(Instant, u64)>,
     /// Questions that were not answered yet.
@@ -110,7 +112,10 @@ impl Checks {
         self.admin.retain(|seat, _| self.seats.contains_key(seat));
         self.ramps.retain(|seat, _| self.seats.contains_key(seat));
         self.inquiries.retain(|_, inquiry| !inquiry.users.is_empty());
-        self.by_way.retain(|_, id| self.inquiries.contains_key(id));
+        self.by_server.retain(|_, ids| {
+            ids.retain(|id| self.inquiries.contains_key(id));
+            !ids.is_empty()
+        });
         self.due.retain(|(_, id)| self.inquiries.contains_key(id));
         let mut groups: BTreeMap<Name, GroupStanding> = BTreeMap::new();
         for seat in self.seats.keys() {
@@ -138,17 +143,22 @@ impl Checks {
         remembered: Option<Health>,
         now: Instant,
     ) -> u64 {
-        let key = format!("{way:?} {:?} {:?} {:?}", check.pace, check.degraded, check.hold_down);
-        if let Some(id) = self.by_way.get(&key) {
-            return *id;
-        }
-        self.last += 1;
         let terms = Terms {
             fall: check.pace.fall,
             rise: check.pace.rise,
             degraded: check.degraded,
             hold_down: check.hold_down,
         };
+        let place = (way.server, way.port);
+        let same = |id: &u64| {
+            let known = self.inquiries.get(id);
+            known.is_some_and(|one| one.way == way && one.board.asks_as(0, check.pace, terms))
+        };
+        if let Some(id) = self.by_server.get(&place).and_then(|ids| ids.iter().copied().find(same))
+        {
+            return id;
+        }
+        self.last += 1;
         let member = Member {
             targets: vec![0],
             quorum: 1,
@@ -163,7 +173,7 @@ impl Checks {
         let due = board.poll_timeout();
         self.due.extend(due.map(|due| (due, self.last)));
         self.inquiries.insert(self.last, Inquiry { way, board, users: Vec::new(), due });
-        self.by_way.insert(key, self.last);
+        self.by_server.entry(place).or_default().push(self.last);
         self.last
     }
 

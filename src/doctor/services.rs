@@ -1,7 +1,7 @@
 //! What of this host services cannot do with.
 
 use super::{Case, Finding, note, warning};
-use crate::model::{Site, Virtual};
+use crate::model::{IfName, Site, Virtual};
 
 /// The first kernel that keeps by whom an address was added (`IFA_PROTO`).
 const TELLS_WHOSE: (u32, u32) = (5, 18);
@@ -10,10 +10,16 @@ pub(super) fn examine(case: Case<'_>, site: &Site, out: &mut Vec<Finding>) {
     if site.services.is_empty() {
         return;
     }
-    if case.host.bridge_filtered {
+    let leads_to_server = |bridge: &&IfName| {
+        let here = case.seen.facts.addresses.iter().filter(|address| address.device == **bridge);
+        let nets: Vec<_> = here.map(|address| address.net).collect();
+        let mut servers = site.groups.values().flat_map(|group| &group.servers);
+        servers.any(|server| nets.iter().any(|net| net.contains(&server.address)))
+    };
+    if let Some(bridge) = case.host.filtered_bridges.iter().find(leads_to_server) {
         out.push(note(
             "bridge-filtered",
-            "what passes a bridge of this host passes the rules for IP too: a server behind a bridge cannot reach itself by its virtual address",
+            format!("what passes the bridge {bridge} passes the rules for IP too: a server behind it cannot reach itself by its virtual address"),
             "`sysctl net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0` (containers may want them); or nothing",
         ));
     }

@@ -136,9 +136,10 @@ fn what_services_cannot_do_here_is_told_where_there_are_services() {
         codes(&examine(Case { site: Some(&site), missing: &[], seen: &sound(), host }))
     };
     let kernel = |kernel| Host { kernel: Some(kernel), ..Host::default() };
-    let bridge = Host { bridge_filtered: true, ..kernel((5, 15)) };
-    assert_eq!(judged(super::tests::PROFILE, &bridge), [""; 0]);
-    assert_eq!(judged(&services("fiber"), &bridge), ["note bridge-filtered"]);
+    let bridge = |name| Host { filtered_bridges: vec![device(name)], ..kernel((5, 15)) };
+    assert_eq!(judged(super::tests::PROFILE, &bridge("lan0")), [""; 0]);
+    assert_eq!(judged(&services("fiber"), &bridge("br0")), [""; 0], "no server is behind it");
+    assert_eq!(judged(&services("fiber"), &bridge("lan0")), ["note bridge-filtered"]);
     let taken = services("{ address: 192.0.2.20, on: fiber }");
     assert_eq!(judged(&taken, &kernel((5, 15))), ["warning addresses-not-told"]);
     assert_eq!(judged(&taken, &kernel((5, 18))), [""; 0]);

@@ -132,6 +132,12 @@ impl Board {
         self.members.get(member).map_or(Health::Unknown, |state| state.machine.health())
     }
 
+    /// Whether it is asked and judged so.
+    pub fn asks_as(&self, member: usize, pace: Pace, terms: Terms) -> bool {
+        let known = self.members.get(member).map(|state| &state.member);
+        known.is_some_and(|known| known.pace == pace && known.terms == terms)
+    }
+
     /// Whether its last round was bad.
     pub fn doubts(&self, member: usize) -> bool {
         self.members.get(member).is_some_and(|state| state.machine.bad_rounds() > 0)

@@ -10,7 +10,9 @@ use std::path::Path;
 
 use nix::sys::utsname::uname;
 
+use super::rtnl::Rtnl;
 use crate::kstate::Host;
+use crate::model::IfName;
 
 /// Reads everything.
 pub fn read_host() -> Host {
@@ -26,11 +28,18 @@ pub fn read_host() -> Host {
         },
         listening: listening(),
         sessions: sessions(),
-        bridge_filtered: ["iptables", "ip6tables"]
-            .iter()
-            .any(|kind| number(&format!("net/bridge/bridge-nf-call-{kind}")) == Some(1)),
+        filtered_bridges: filtered_bridges(),
         kernel: uname().ok().and_then(|kernel| release(kernel.release().to_str()?)),
     }
+}
+
+/// Of this thread's network namespace.
+fn filtered_bridges() -> Vec<IfName> {
+    let filters = |kind: &&str| number(&format!("net/bridge/bridge-nf-call-{kind}")) == Some(1);
+    if !["iptables", "ip6tables"].iter().any(filters) {
+        return Vec::new();
+    }
+    Rtnl::open().ok().and_then(|mut rtnl| rtnl.bridges().ok()).unwrap_or_default()
 }
 
 /// `6.1.0-28-amd64`

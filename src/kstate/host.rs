@@ -35,8 +35,8 @@ pub struct Host {
     pub listening: Vec<(&'static str, SocketAddr)>,
     /// Entries of the session table, and how many fit.
     pub sessions: Option<(u64, u64)>,
-    /// What passes a bridge passes the rules for IPv4 or IPv6 too.
-    pub bridge_filtered: bool,
+    /// Bridges; none if what passes them does not pass the rules for IPv4 or IPv6 too.
+    pub filtered_bridges: Vec<IfName>,
     /// Major and minor release of the kernel.
     pub kernel: Option<(u32, u32)>,
 }

@@ -11,6 +11,8 @@ use crate::model::IfName;
 const HEADER_LEN: usize = 16;
 /// `IFLA_CARRIER`
 const CARRIER: u16 = 33;
+/// All but `NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`
+const NESTED: u16 = 0x3fff;
 /// `RTEXT_FILTER_SKIP_STATS`
 const SKIP_STATS: u32 = 1 << 3;
 
@@ -20,6 +22,22 @@ pub(super) fn request() -> Message {
     message.raw(&[0; HEADER_LEN]);
     message.attribute(libc::IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes());
     message
+}
+
+/// The name of a bridge; `None` for everything else.
+pub(super) fn decode_bridge(body: &[u8]) -> Option<IfName> {
+    let (mut name, mut is_bridge) = (None, false);
+    for (kind, value) in attributes(body.get(HEADER_LEN..)?) {
+        match kind & NESTED {
+            libc::IFLA_IFNAME => name = IfName::new(&text(value)).ok(),
+            libc::IFLA_LINKINFO => {
+                is_bridge = attributes(value)
+                    .any(|(kind, value)| kind == libc::IFLA_INFO_KIND && text(value) == "bridge");
+            }
+            _ => {}
+        }
+    }
+    name.filter(|_| is_bridge)
 }
 
 /// Name and link; `None` when the name is not one that we accept.

@@ -61,6 +61,11 @@ impl Rtnl {
         Ok(links.into_iter().collect())
     }
 
+    /// Every bridge.
+    pub(super) fn bridges(&mut self) -> Result<Vec<IfName>, KernelError> {
+        self.channel.dump(&link::request(), link::decode_bridge).map_err(KernelError::ReadLinks)
+    }
+
     /// Every address of a known device: ours, and those of others.
     pub(super) fn addresses(&mut self, names: &Names) -> Result<Addresses, KernelError> {
         let all = self.dump_addresses(names).map_err(KernelError::ReadAddresses)?;

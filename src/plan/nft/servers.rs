@@ -27,15 +27,19 @@ pub(super) fn room_for(elements: usize) -> String {
 
 /// The sets of all servers, but for those that steer.
 pub(super) fn add_sets(table: &mut Builder, layout: &Layout, family: Family) {
-    for part in layout.parts() {
-        add_part(table, layout, family, part);
+    let mut parts: BTreeMap<u32, Vec<Numbered<'_>>> = BTreeMap::new();
+    for group in layout.groups() {
+        parts.entry(group.part()).or_default().push(group);
+    }
+    for (part, groups) in parts {
+        add_part(table, &groups, family, part);
     }
 }
 
-fn add_part(table: &mut Builder, layout: &Layout, family: Family, part: u32) {
+fn add_part(table: &mut Builder, groups: &[Numbered<'_>], family: Family, part: u32) {
     let address = address_type(family);
     let (mut targets, mut hosts, mut admit) = (Elements::new(), Elements::new(), Elements::new());
-    for group in layout.groups().filter(|group| group.part() == part) {
+    for group in groups {
         for (server, id) in group.servers(family) {
             let key = mark_bytes(group.key(id).0);
             hosts.insert(key.clone(), ElementData::Value(address_bytes(server.address)));
@@ -43,7 +47,7 @@ fn add_part(table: &mut Builder, layout: &Layout, family: Family, part: u32) {
                 targets.insert(key.clone(), ElementData::Value(target(server.address, port)));
             }
             if group.is_limited() {
-                let verdict = Verdict::Jump(way_in(&group, server, id, family));
+                let verdict = Verdict::Jump(way_in(group, server, id, family));
                 admit.insert(key, ElementData::Verdict(verdict));
             }
         }
