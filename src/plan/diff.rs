@@ -130,12 +130,13 @@ fn diff_table(desired: &NftTable, observed: Option<&NftTable>, scope: Scope) -> 
     ops.extend(made.filter_map(|name| Some(make_set(name, desired.sets.get(name)?))));
     ops.extend(desired.objects.difference(&observed.objects).copied().map(NftOp::AddObject));
     make_chains(&mut ops, desired, observed);
-    change_elements(&mut ops, desired, observed, &sets, scope);
     for name in &refill {
         let rules = desired.chains.get(name).into_iter().flat_map(|chain| &chain.rules);
         let add = |rule: &_| NftOp::AddRule { chain: name.clone(), rule: Clone::clone(rule) };
         ops.extend(rules.map(add));
     }
+    // After the rules: for each of those the kernel walks the elements that are there already.
+    change_elements(&mut ops, desired, observed, &sets, scope);
     ops.extend(sets.gone.iter().map(|name| NftOp::DeleteSet(name.clone())));
     let gone = observed.chains.keys().filter(|name| !desired.chains.contains_key(*name));
     ops.extend(gone.map(|name| NftOp::DeleteChain(name.clone())));
