@@ -2,6 +2,7 @@
 
 mod figures;
 mod orders;
+mod reloading;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use super::engine::{Action, Engine, Event};
 use super::evacuator::{Evacuated, Evacuator};
 use super::events::{EventLog, Level, Told};
 use super::judge::{Ask, Judge};
-use super::loading::{LoadError, load_profile};
+use super::loading::LoadError;
 use super::loads::Loads;
 use super::mending::Mended;
 use super::notifier::Notifier;
@@ -38,7 +39,7 @@ use crate::kernel::{
     Announcer, Hush, Kernel as _, Linux, Neighbours, Notice, Notices, read_device_bytes,
 };
 use crate::kstate::{NftOp, OwnAddress, Step};
-use crate::model::{Api, EventKind, Family, Outcome, Site};
+use crate::model::{Api, Family, Outcome, Site};
 use crate::plan::{Layout, Limits, Remembered, Standings};
 use crate::probe::Prober;
 use orders::{find_server, unknown};
@@ -475,68 +476,6 @@ impl MainTask {
                 }
             }
         }
-    }
-
-    fn reload(&mut self, reply: Option<Reply>) {
-        self.askers.extend(reply);
-        if self.loading {
-            self.again = true;
-        } else {
-            self.load();
-        }
-    }
-
-    /// Reads the profile elsewhere: that may take a while.
-    fn load(&mut self) {
-        self.loading = true;
-        let (file, replies) = (self.profile.clone(), std::mem::take(&mut self.askers));
-        self.pending.spawn_blocking(move || Done::Loaded(Box::new(load_profile(&file)), replies));
-    }
-
-    fn wish(&mut self, loaded: Result<(Site, String), LoadError>, replies: Vec<Reply>) {
-        let loaded = loaded.map_err(|error| Refusal(error.to_string()));
-        let allowed = loaded.and_then(|(site, warnings)| {
-            if !warnings.is_empty() {
-                tracing::warn!("{}", warnings.trim_end());
-            }
-            self.refuse_other_numbers(&site).map(|()| site)
-        });
-        match allowed {
-            Ok(site) => {
-                let layout = Arc::new(Layout::new(site, &self.remembered));
-                self.remembered.learn(&layout.ids);
-                self.workers.reconciler.send(Order::Keep(layout.clone()));
-                self.handle(Event::Wished(layout));
-                self.lookup = clock::now();
-                let generation = self.engine.generation;
-                self.waiting.extend(replies.into_iter().map(|reply| (generation, reply)));
-                self.adopt_listeners();
-                let text = format!("profile read again: generation {generation}");
-                let told = Told::new(Level::Info, EventKind::ProfileReloaded, text);
-                self.tell(told.with("generation", generation));
-            }
-            Err(refusal) => {
-                let text =
-                    format!("reload refused, the running profile stays in force:\n{refusal}");
-                self.tell(Told::new(Level::Error, EventKind::ProfileRefused, text));
-                for reply in replies {
-                    let _ = reply.send(Err(refusal.clone()));
-                }
-            }
-        }
-    }
-
-    /// Live sessions carry the numbers that `marks` and `routing` shape.
-    fn refuse_other_numbers(&self, site: &Site) -> Result<(), Refusal> {
-        let running = &self.engine.layout.site;
-        if running.marks == site.marks && running.routing == site.routing {
-            return Ok(());
-        }
-        Err(Refusal(
-            "`marks` and `routing` cannot change while sessions carry them: stop homing, run \
-             `homing down`, and start it again"
-                .to_owned(),
-        ))
     }
 }
 
