@@ -51,6 +51,12 @@ http {
 CONFIG
     ip netns exec "$servers" nginx -e "$dir/web-$name.log" -c "$dir/web-$name.conf" -g 'daemon off;' 2>> "$dir/nginx" &
     jobs+=($!)
+    # homing asks the servers but once.
+    for _ in $(seq 100); do
+        [ -z "$(ip netns exec "$servers" ss -Hltn sport = 80)" ] || return 0
+        sleep 0.1
+    done
+    die "nginx does not start"
 }
 
 start_homing() {

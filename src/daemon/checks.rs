@@ -314,7 +314,11 @@ impl Checks {
 
     /// A server answers otherwise than before.
     fn turn(&mut self, layout: &Layout, seat: &Seat, now: Instant) {
-        self.settle(seat);
+        for other in self.settle(seat) {
+            let before = self.known(&other);
+            self.refresh(&other);
+            self.tell(layout, &other, &before);
+        }
         let before = self.known(seat);
         let health = self.standing(seat, None).health;
         let others = self.others_usable(seat);
@@ -334,8 +338,9 @@ impl Checks {
         self.tell(layout, seat, &before);
     }
 
-    /// While nobody of a group is known, those that answer first wait for the others.
-    fn settle(&mut self, seat: &Seat) {
+    /// While nobody of a group is known, those that answer first wait for the others. Those who need
+    /// not wait any longer.
+    fn settle(&mut self, seat: &Seat) -> Vec<Seat> {
         let servers = self.groups.get(&seat.0).into_iter().flat_map(|group| group.keys());
         let seats: Vec<Seat> = servers.map(|server| (seat.0.clone(), server.clone())).collect();
         let board = |seat: &Seat| {
@@ -350,13 +355,9 @@ impl Checks {
             if board(seat).is_some_and(|one| one.health(0) > Health::Unknown) {
                 self.first.insert(seat.clone());
             }
-            return;
+            return Vec::new();
         }
-        for one in seats {
-            if self.first.remove(&one) && one != *seat {
-                self.refresh(&one);
-            }
-        }
+        seats.into_iter().filter(|one| self.first.remove(one) && one != seat).collect()
     }
 
     /// Another server of the group takes new sessions.
