@@ -12,9 +12,14 @@ const CLEARED: Duration = Duration::from_millis(2500);
 /// Not more often than this, whatever becomes of the routes, and not later.
 const SELDOM: Duration = Duration::from_secs(10);
 
+/// A flowtable that is newer than this carried nobody when the routes changed: they changed with it.
+const NEW: Duration = Duration::from_secs(1);
+
 /// When it is time.
 #[derive(Debug, Default)]
 pub(super) struct Airing {
+    /// Since when there is a flowtable.
+    carries: Option<Instant>,
     due: Option<Instant>,
     /// The first change that nothing was done about.
     since: Option<Instant>,
@@ -22,8 +27,20 @@ pub(super) struct Airing {
 }
 
 impl Airing {
+    /// Whether there is a flowtable.
+    pub(super) fn set_carries(&mut self, carries: bool, now: Instant) {
+        if !carries {
+            *self = Airing::default();
+        } else if self.carries.is_none() {
+            self.carries = Some(now);
+        }
+    }
+
     /// Routes, or what they depend on, may be others than before.
     pub(super) fn routes_changed(&mut self, now: Instant) {
+        if self.carries.is_none_or(|since| now < since + NEW) {
+            return;
+        }
         let latest = *self.since.get_or_insert(now) + SELDOM;
         let earliest = self.last.map_or(now, |last| last + SELDOM);
         self.due = Some((now + CLEARED).min(latest).max(earliest));
@@ -55,7 +72,11 @@ mod tests {
     fn it_waits_until_all_is_clear_and_comes_seldom() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut airing = Airing::default();
-        assert!(!airing.is_due(start) && airing.poll_timeout().is_none());
+        airing.routes_changed(start - second);
+        airing.set_carries(true, start - second);
+        airing.routes_changed(start - second);
+        assert_eq!(airing.poll_timeout(), None, "nobody was in a flowtable");
+        airing.set_carries(true, start);
         airing.routes_changed(start);
         airing.routes_changed(start + second);
         assert!(!airing.is_due(start + 3 * second), "the last change counts");

@@ -324,7 +324,7 @@ impl Engine {
         self.follow_judge(now, wall, &mut actions);
         self.evacuate(now, &mut actions);
         self.announce(now, &mut actions);
-        if self.airing.is_due(now) && self.report.as_ref().is_some_and(Report::carries_sessions) {
+        if self.airing.is_due(now) {
             actions.push(Action::Evacuate(Move::Air));
         }
         if !self.running && self.due <= now {

@@ -36,6 +36,7 @@ impl Engine {
             self.last_apply_ms = Some(report.took.as_secs_f64() * 1000.0);
             self.applies.add(report.took);
         }
+        self.airing.set_carries(report.carries_sessions(), now);
         self.handle_mended(&report.mended, actions);
         self.tell_drift(&report, actions);
         self.find_paths(&report, now, actions);
