@@ -14,6 +14,8 @@ mod run;
 pub mod schema;
 mod show;
 mod table;
+#[cfg(test)]
+mod tests_documents;
 mod watch;
 
 use std::process::ExitCode;

@@ -145,3 +145,17 @@ fn what_services_cannot_do_here_is_told_where_there_are_services() {
     assert_eq!(judged(&taken, &kernel((5, 18))), [""; 0]);
     assert_eq!(judged(&taken, &kernel((6, 1))), [""; 0]);
 }
+
+#[test]
+fn names_that_come_from_one_uplink_alone_are_told() {
+    let judged = |resolvers: &[&str]| {
+        let resolvers = resolvers.iter().map(|one| one.parse().unwrap()).collect();
+        codes(&findings(&sound(), &Host { resolvers, ..Host::default() }))
+    };
+    assert_eq!(judged(&["192.0.2.1"]), ["warning resolver-of-one"]);
+    assert_eq!(judged(&["192.0.2.1", "192.0.2.9"]), ["warning resolver-of-one"]);
+    assert_eq!(judged(&["192.0.2.1", "198.51.100.1"]), [""; 0], "one of each");
+    assert_eq!(judged(&["192.0.2.1", "9.9.9.9"]), [""; 0]);
+    assert_eq!(judged(&["127.0.0.53"]), [""; 0], "its own");
+    assert_eq!(judged(&["10.1.0.53"]), [""; 0], "in the LAN");
+}

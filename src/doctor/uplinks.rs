@@ -35,6 +35,28 @@ pub(super) fn examine(case: Case<'_>, site: &Site, out: &mut Vec<Finding>) {
         out.extend(Family::BOTH.iter().filter_map(|family| no_gateway(facts, uplink, *family)));
     }
     out.extend(same_addresses(site, facts));
+    out.extend(resolvers_of_one(case, site));
+}
+
+/// Names come from one link alone: from its modem, mostly, as DHCP has it.
+fn resolvers_of_one(case: Case<'_>, site: &Site) -> Option<Finding> {
+    let behind = |resolver: &IpAddr| {
+        let addresses = case.seen.facts.addresses.iter();
+        let here = addresses.filter(|address| address.net.contains(resolver));
+        let devices: Vec<&IfName> = here.map(|address| &address.device).collect();
+        site.uplinks.iter().find(|uplink| devices.contains(&&uplink.interface))
+    };
+    let resolvers = &case.host.resolvers;
+    let uplink = behind(resolvers.first()?)?;
+    let alone = |one: &IpAddr| behind(one).is_some_and(|other| other.name == uplink.name);
+    (site.uplinks.len() > 1 && resolvers.iter().all(alone)).then(|| {
+        let message = format!(
+            "whom this host asks for names ({}) is reached by uplink {} alone: without it nothing is found",
+            resolvers[0], uplink.name
+        );
+        let remedy = "public resolvers in /etc/resolv.conf, or a resolver on this host (and in the DHCP clients' configuration, which may write them back)";
+        warning("resolver-of-one", message, remedy)
+    })
 }
 
 /// Forwarding may be off for one device alone; homing switches it on for all, when it is off for all.

@@ -29,8 +29,15 @@ pub fn read_host() -> Host {
         listening: listening(),
         sessions: sessions(),
         filtered_bridges: filtered_bridges(),
+        resolvers: resolvers(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
         kernel: uname().ok().and_then(|kernel| release(kernel.release().to_str()?)),
     }
+}
+
+/// `nameserver ADDRESS`, in resolv.conf(5).
+fn resolvers(text: &str) -> Vec<IpAddr> {
+    let address = |line: &str| line.strip_prefix("nameserver")?.trim().parse().ok();
+    text.lines().filter_map(address).collect()
 }
 
 /// Of this thread's network namespace.

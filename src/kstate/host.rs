@@ -1,7 +1,7 @@
 //! Other software on the host, as far as it can come in our way. Only [`crate::doctor`] looks.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::model::IfName;
 
@@ -37,6 +37,8 @@ pub struct Host {
     pub sessions: Option<(u64, u64)>,
     /// Bridges; none if what passes them does not pass the rules for IPv4 or IPv6 too.
     pub filtered_bridges: Vec<IfName>,
+    /// Whom the host asks for names.
+    pub resolvers: Vec<IpAddr>,
     /// Major and minor release of the kernel.
     pub kernel: Option<(u32, u32)>,
 }
