@@ -101,7 +101,7 @@ fn value(schema: &Value, node: &Value) -> String {
     if !node["const"].is_null() {
         return shown(&node["const"]);
     }
-    for choices in ["anyOf", "oneOf"].iter().filter_map(|key| node[*key].as_array()) {
+    if let Some(choices) = node["anyOf"].as_array().or(node["oneOf"].as_array()) {
         let mut all: Vec<String> = choices.iter().map(|one| value(schema, one)).collect();
         all.dedup();
         return all.join(" or ");
