@@ -104,7 +104,7 @@ fn reach_servers(site: &Site) {
     let open = || {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, farm::BEHIND).into())?;
-        // All servers are asked at once at first.
+        // A thousand servers are asked at once.
         socket.listen(4096)?;
         Ok::<_, std::io::Error>(TcpListener::from(socket))
     };
