@@ -253,7 +253,7 @@ echo "$inside4 $outside4 $port" > "$dir/one"
 
 # So many sessions of 50 clients, every fifth (or none) of TCP, all of them past the rules: here every packet asks to be let in.
 talk() {
-    local n rule
+    local n rule timeouts=(net.netfilter.nf_flowtable_tcp_timeout net.netfilter.nf_flowtable_udp_timeout) were
     [ -e "$dir/clients" ] || {
         for n in $(seq 2 51); do echo "addr add 10.0.1.$n/16 dev eth0"; done > "$dir/clients"
         ip -n "$client" -batch "$dir/clients"
@@ -262,8 +262,10 @@ talk() {
     sleep 11
     pause_homing
     forget
-    in_router sysctl -qw net.netfilter.nf_flowtable_tcp_timeout=3600 net.netfilter.nf_flowtable_udp_timeout=3600
-    rule=$(in_router nft -ae insert rule inet homing speed-up ct state established ct status assured flow add @fast)
+    were=$(in_router sysctl "${timeouts[@]}" | tr -d ' ')
+    in_router sysctl -qw "${timeouts[@]/%/=3600}"
+    rule=$(in_router nft -ae insert rule inet homing speed-up ct state established ct status assured flow add @fast |
+        sed -n 's/.* # handle \([0-9]*\)$/\1/p')
     : > "$dir/talked"
     (ulimit -n 250000; exec ip netns exec "$client" python3 "$flows" talk 10.0.1. 50 "$outside4" "$port" "$1" "$2") > "$dir/talked" &
     jobs+=($!)
@@ -272,8 +274,10 @@ talk() {
         sleep 0.2
     done
     grep -q talked "$dir/talked" || die "they did not talk"
-    # Nothing is to be put right, which would let them out again.
-    in_router nft delete rule inet homing speed-up handle "${rule##* }"
+    # Nothing is to be put right, which would let them out again. Who is in stays for the time that was in force then.
+    # shellcheck disable=SC2086 # a word for each
+    in_router sysctl -qw $were
+    in_router nft delete rule inet homing speed-up handle "$rule"
     resume_homing
 }
 

@@ -43,12 +43,17 @@ fn what_is_no_request_is_refused_with_a_reason() {
         ] {
             let answer = site.send(door, bytes);
             assert_eq!(answer.status, 400, "{answer:?} to {}", String::from_utf8_lossy(bytes));
+            assert!(answer.error().contains("no request"), "{answer:?}");
         }
         let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(1 << 20));
-        assert!([400, 414, 431].contains(&site.send(door, long.as_bytes()).status));
+        let answer = site.send(door, long.as_bytes());
+        assert!([400, 414, 431].contains(&answer.status), "{answer:?}");
+        assert!(!answer.error().is_empty());
         let many = "X: y\r\n".repeat(5000);
         let head = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n");
-        assert_eq!(site.send(door, head.as_bytes()).status, 431);
+        let answer = site.send(door, head.as_bytes());
+        assert_eq!(answer.status, 431);
+        assert!(answer.error().contains("too many fields"), "{answer:?}");
         for (method, path, status) in [
             ("GET", "/v1/nothing", 404),
             ("GET", "/", 404),

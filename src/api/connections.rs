@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::places::Place;
+use super::reasoned::Reasoned;
 use super::seldom::Seldom;
 
 /// Connections of one listener.
@@ -159,7 +160,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), answering);
+        .serve_connection(TokioIo::new(Reasoned::new(stream)), answering);
     tokio::select! {
         outcome = connection => match outcome {
             Err(error) if error.is_parse() && NONSENSE.is_time() => {

@@ -22,6 +22,7 @@ mod listen;
 mod metrics;
 mod openapi;
 mod places;
+mod reasoned;
 mod seldom;
 mod server;
 
