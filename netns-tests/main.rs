@@ -22,6 +22,7 @@ mod changes;
 mod crash;
 mod demo;
 mod doctor;
+mod documents;
 mod drift;
 mod evacuation;
 mod events;

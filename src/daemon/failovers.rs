@@ -3,7 +3,7 @@
 //! ```text
 //!              it took new sessions, is down or degraded, and others take them
 //!   at home ───────────────────────────────────────────────────────────────────► away
-//!      ▲                         it takes new sessions again                       │
+//!      ▲                 it does well, and takes new sessions again                │
 //!      └───────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::events::{Level, Told};
 use crate::health::Health;
-use crate::model::{EventKind, Family, Name};
+use crate::model::{EventKind, Family, Name, Uplink, UplinkId};
 use crate::plan::{Admin, Layout, View};
 use crate::steering::Selection;
 
@@ -57,19 +57,22 @@ impl Failovers {
         let (mut left, mut back) = (BTreeMap::new(), BTreeMap::new());
         for (policy, families) in &view.selections {
             for (family, selection) in families {
-                let was = before.get(policy).and_then(|families| families.get(family));
-                let was = was.filter(|was| was.owners.keys().ne(selection.owners.keys()));
-                let Some(was) = was else { continue };
+                let Some(was) = before.get(policy).and_then(|families| families.get(family)) else {
+                    continue;
+                };
+                let taken = |(uplink, id): (&Uplink, UplinkId)| {
+                    let place = (uplink.name.clone(), *family);
+                    selection.owners.contains_key(&id.0) && !fails(view, &place)
+                };
+                let better = layout.uplinks().any(taken);
                 for (uplink, id) in layout.uplinks() {
                     let place = (uplink.name.clone(), *family);
-                    let now = selection.owners.contains_key(&id.0);
-                    let moves = if now {
-                        self.returns(&place, policy).then_some(&mut back)
-                    } else {
-                        let lost = was.owners.contains_key(&id.0)
-                            && !selection.owners.is_empty()
-                            && fails(view, &place);
-                        lost.then_some(&mut left)
+                    let [then, now] = [was, selection].map(|one| one.owners.contains_key(&id.0));
+                    let moves = match (then, now, fails(view, &place)) {
+                        (_, true, false) => self.returns(&place, policy).then_some(&mut back),
+                        (true, false, true) if better => Some(&mut left),
+                        // One that does no better is taken for want of others.
+                        _ => None,
                     };
                     if let Some(moves) = moves {
                         let moved: &mut Moved = moves.entry(place).or_default();
@@ -258,5 +261,19 @@ policies:
         assert_eq!(told.concat(), []);
         let (told, _) = tell(&[(Up, Down, enabled), (Down, Down, enabled)]);
         assert_eq!(told[1], [], "both are tried, and none is better");
+    }
+
+    #[test]
+    fn one_that_is_taken_for_want_of_others_is_not_back() {
+        let enabled = Admin::Enabled;
+        let steps = [(Up, Up), (Down, Up), (Down, Down), (Up, Down), (Down, Down), (Up, Up)];
+        let steps = steps.map(|(fiber, cable)| (fiber, cable, enabled));
+        let (told, _) = tell(&steps);
+        let kinds = |step: usize| told[step].iter().map(|(kind, _)| *kind).collect::<Vec<_>>();
+        assert_eq!(kinds(1), [EventKind::Failover]);
+        assert_eq!(kinds(2), [], "nobody is left: {:?}", told[2]);
+        assert_eq!(kinds(3), [EventKind::Failback], "{:?}", told[3]);
+        assert_eq!(kinds(4), [], "{:?}", told[4]);
+        assert_eq!(kinds(5), [], "it had not left: {:?}", told[5]);
     }
 }
