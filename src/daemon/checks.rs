@@ -13,6 +13,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 pub(super) use self::way::Way;
 use self::way::{is_unchecked, way};
 use super::events::{Level, Told};
@@ -43,16 +45,17 @@ struct Inquiry {
     way: Way,
     board: Board,
     /// Whose health it is.
-    users: Vec<Seat>,
+    users: SmallVec<[Seat; 1]>,
     due: Option<Instant>,
 }
 
 /// Everything that is known of servers.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
-    inquiries: BTreeMap<u64, Inquiry>,
+    /// Boxed: there may be thousands, and most nodes of a tree are half empty.
+    inquiries: BTreeMap<u64, Box<Inquiry>>,
     /// By address and port.
-    by_server: BTreeMap<(IpAddr, u16), Vec<u64>>,
+    by_server: BTreeMap<(IpAddr, u16), SmallVec<[u64; 1]>>,
     seats: BTreeMap<Seat, (u64, bool)>,
     due: BTreeSet<(Instant, u64)>,
     /// Questions that were not answered yet.
@@ -90,7 +93,7 @@ impl Checks {
     /// Another site: servers that are asked as before keep their health.
     pub(super) fn adopt(&mut self, layout: &Layout, now: Instant) {
         let before = std::mem::take(&mut self.groups);
-        let mut seats = BTreeMap::new();
+        let mut seats = Vec::new();
         for inquiry in self.inquiries.values_mut() {
             inquiry.users.clear();
         }
@@ -105,10 +108,10 @@ impl Checks {
                 if let Some(inquiry) = self.inquiries.get_mut(&id) {
                     inquiry.users.push(seat.clone());
                 }
-                seats.insert(seat, (id, unchecked));
+                seats.push((seat, (id, unchecked)));
             }
         }
-        self.seats = seats;
+        self.seats = seats.into_iter().collect();
         self.admin.retain(|seat, _| self.seats.contains_key(seat));
         self.ramps.retain(|seat, _| self.seats.contains_key(seat));
         self.inquiries.retain(|_, inquiry| !inquiry.users.is_empty());
@@ -172,7 +175,8 @@ impl Checks {
         board.set_fault(0, None, now);
         let due = board.poll_timeout();
         self.due.extend(due.map(|due| (due, self.last)));
-        self.inquiries.insert(self.last, Inquiry { way, board, users: Vec::new(), due });
+        let inquiry = Inquiry { way, board, users: SmallVec::new(), due };
+        self.inquiries.insert(self.last, Box::new(inquiry));
         self.by_server.entry(place).or_default().push(self.last);
         self.last
     }

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::kernel::{
     Conntrack, Hush, Kernel as _, KernelError, Linux, Ranges, Session, Timeouts, release_flows,
 };
-use crate::kstate::{Bytes, ElementData, NftOp, Step};
+use crate::kstate::{Bytes, ElementData, Elements, NftOp, Step};
 use crate::model::{EventKind, Family, Mark, MarkLayout, MarkMask, Match, Name, Protocol};
 use crate::plan::{Evacuation, Exit, detour_key, detour_shape, is_dismissed, names};
 
@@ -321,7 +321,7 @@ fn detour(
     let set = names::detour(session.family);
     // Another way that it was sent before is replaced.
     kernel.delete_elements(&set, std::slice::from_ref(&key))?;
-    let elements = BTreeMap::from([(key, ElementData::Value(mark))]);
+    let elements = Elements::from([(key, ElementData::Value(mark))]);
     let shape = detour_shape(session.family);
     kernel.apply(&Step::Nft(vec![NftOp::AddElements { set, shape, elements }]))?;
     conntrack.delete(session)

@@ -110,11 +110,12 @@ impl Round {
         let mut refused = None;
         let mut passes = 0;
         let mut answered = None;
+        let mut wished: Option<KernelState> = None;
         // Links, addresses and answers may go on changing meanwhile: a pass that met another world
         // than the one before is not counted.
         for pass in 0..=LIMIT {
             let looked = self.standings.version();
-            let seen = match observe_for(kernel, &self.layout) {
+            let mut seen = match observe_for(kernel, &self.layout) {
                 Ok(seen) => seen,
                 Err(error) => {
                     report.failure = Some(failure(describe(&error), &ChangeSet::default()));
@@ -124,10 +125,29 @@ impl Round {
             if pass == 0 {
                 report.drift = self.drift(&seen);
             }
-            let standings = self.standings.get();
-            let (view, desired) = decide(&self.layout, &seen, &standings);
-            let changes = plan::diff(&desired, &seen.ours, Scope::All);
-            report.view = Some(view);
+            let same_host = |before: &Arc<Snapshot>| {
+                // What we did may have brought settings into being.
+                let [were, are] = [&**before, &seen].map(|one| one.ours.sysctls.keys());
+                before.facts == seen.facts && were.eq(are)
+            };
+            let unchanged = answered == Some(looked) && report.seen.as_ref().is_some_and(same_host);
+            // Then it is as wished if it is as was wished.
+            let reached = wished.take().filter(|wished| {
+                unchanged && plan::diff(wished, &seen.ours, Scope::All).is_empty()
+            });
+            let (desired, changes) = match reached {
+                Some(desired) => (desired, ChangeSet::default()),
+                None => {
+                    let (view, desired) = decide(&self.layout, &seen, &self.standings.get());
+                    let changes = plan::diff(&desired, &seen.ours, Scope::All);
+                    report.view = Some(view);
+                    (desired, changes)
+                }
+            };
+            if changes.is_empty() {
+                // The same, and it may be large.
+                seen.ours.nft.clone_from(&desired.nft);
+            }
             let before = report.seen.replace(Arc::new(seen.clone()));
             if changes.is_empty() {
                 return Some((desired, seen));
@@ -145,6 +165,7 @@ impl Round {
             }
             report.steps += changes.steps.len();
             refused = apply(kernel, state, &seen, &changes).err();
+            wished = Some(desired);
             if passes > PASSES || pass == LIMIT {
                 let changed = || "the kernel's state does not stay as it was set".to_owned();
                 report.failure = Some(failure(refused.unwrap_or_else(changed), &changes));

@@ -71,7 +71,7 @@ pub struct Board {
     /// Questions outside the rounds that are open.
     asides: Vec<Question>,
     /// Targets that one member alone asks: its gateway, a server. Their silence is its own.
-    private: BTreeSet<usize>,
+    private: Box<[usize]>,
     /// A hold-down is waived when nobody else is usable here.
     waives: bool,
     seed: u64,
@@ -79,7 +79,9 @@ pub struct Board {
 
 #[derive(Debug, Clone)]
 struct State {
-    member: Member,
+    /// What it asks, in the order of its rounds' outcomes.
+    targets: Box<[usize]>,
+    quorum: u32,
     machine: Machine,
     rounds: Rounds,
     /// It can be asked over.
@@ -103,13 +105,14 @@ impl Board {
             able: false,
             wrong: None,
             convicted: None,
-            member,
+            quorum: member.quorum,
+            targets: member.targets.into_boxed_slice(),
         };
         Board {
             members: members.into_iter().map(state).collect(),
             referee: Referee::default(),
             asides: Vec::new(),
-            private,
+            private: private.into_iter().collect(),
             waives: true,
             seed,
         }
@@ -136,8 +139,8 @@ impl Board {
 
     /// Whether it is asked and judged so.
     pub fn asks_as(&self, member: usize, pace: Pace, terms: Terms) -> bool {
-        let known = self.members.get(member).map(|state| &state.member);
-        known.is_some_and(|known| known.pace == pace && known.terms == terms)
+        let known = self.members.get(member);
+        known.is_some_and(|known| known.rounds.pace() == pace && known.machine.terms() == &terms)
     }
 
     /// Whether its last round was bad.
@@ -169,7 +172,7 @@ impl Board {
 
     /// When to call [`Board::handle_timer`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let rounds = self.members.iter().filter(|s| s.able && !s.member.targets.is_empty());
+        let rounds = self.members.iter().filter(|s| s.able && !s.targets.is_empty());
         let held = self.members.iter().filter_map(|state| state.machine.poll_timeout());
         let asides = self.asides.iter().map(|question| question.asked + question.timeout);
         rounds.filter_map(|state| state.rounds.poll_timeout()).chain(held).chain(asides).min()
@@ -210,7 +213,7 @@ impl Board {
     /// again; so one that is asked nothing is left alone.
     pub fn convict(&mut self, member: usize, why: String, now: Instant) -> Vec<Action> {
         self.watch(|board, _| {
-            let asked = |state: &&mut State| state.able && !state.member.targets.is_empty();
+            let asked = |state: &&mut State| state.able && !state.targets.is_empty();
             let Some(state) = board.members.get_mut(member).filter(asked) else { return };
             if state.machine.health() != Health::Down {
                 state.convicted = Some(why);
@@ -263,13 +266,13 @@ impl Board {
     fn start_round(&mut self, index: usize, now: Instant, actions: &mut Vec<Action>) {
         let jitter = self.jitter(index);
         let state = &mut self.members[index];
-        if !state.able || state.member.targets.is_empty() {
+        if !state.able || state.targets.is_empty() {
             return;
         }
         let up = state.machine.health() == Health::Up;
         let Some(number) = state.rounds.start(now, up, jitter) else { return };
         let timeout = state.rounds.timeout();
-        for target in &state.member.targets {
+        for target in &state.targets {
             self.referee.asked(index, *target, now);
             actions.push(Action::Ask(Question {
                 member: index,
@@ -301,7 +304,6 @@ impl Board {
         let Some(state) = self.members.get_mut(member) else { return };
         let known = match round {
             Some(number) => state
-                .member
                 .targets
                 .iter()
                 .position(|one| *one == target)
@@ -331,7 +333,7 @@ impl Board {
         if answered {
             state.rounds.doubt(now);
         }
-        if failures >= SUSPICIOUS.min(state.member.terms.fall) {
+        if failures >= SUSPICIOUS.min(state.machine.terms().fall) {
             self.ask_others(member, target, now, actions);
         }
     }
@@ -371,7 +373,7 @@ impl Board {
             let state = &mut self.members[index];
             let late = state.rounds.take_late(now);
             let fresh = |place: usize| {
-                let target = state.member.targets[place];
+                let target = state.targets[place];
                 !self.referee.is_dead(target) && self.referee.answers(index, target)
             };
             if state.machine.health() != Health::Down && late.into_iter().any(fresh) {
@@ -397,7 +399,7 @@ impl Board {
         let Some(asked) = round.map(|round| round.started) else { return };
         let question = Question {
             member: index,
-            target: state.member.targets[place],
+            target: state.targets[place],
             asked,
             timeout: state.rounds.timeout(),
             round: Some(number),

@@ -112,6 +112,11 @@ impl Machine {
         Machine { health, ..Machine::new(terms) }
     }
 
+    /// When its health changes.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
     /// Its health.
     pub fn health(&self) -> Health {
         self.health

@@ -69,6 +69,19 @@ impl Rounds {
         self.doubt = Some(Doubt { since: self.started, good: 0 });
     }
 
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// The first round is over.
+    pub(super) fn close(&mut self) {
+        self.open.pop_front();
+        // There may be thousands that ask seldom.
+        if self.open.is_empty() {
+            self.open = VecDeque::new();
+        }
+    }
+
     pub(super) fn timeout(&self) -> Duration {
         self.pace.timeout
     }

@@ -1,6 +1,7 @@
 //! The last outcomes of a member, and the figures that follow from them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::Outcome;
@@ -8,19 +9,35 @@ use crate::model::Outcome;
 /// How many outcomes count.
 const SIZE: usize = 20;
 
-/// The last 20 outcomes, over all targets.
+/// The last 20 outcomes, over all targets. There may be thousands of windows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Window {
-    outcomes: VecDeque<(usize, Option<Sample>)>,
-    last: BTreeMap<usize, Duration>,
+    outcomes: VecDeque<(u32, Option<Sample>)>,
+    /// The last reply of each target.
+    last: Vec<(u32, Micros)>,
 }
 
 /// One reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sample {
-    rtt: Duration,
+    rtt: Micros,
     /// The difference to the reply before of the same target.
-    change: Option<Duration>,
+    change: Option<Micros>,
+}
+
+/// A time of at most an hour. Never zero, so that none takes no more room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Micros(NonZeroU32);
+
+impl Micros {
+    fn of(time: Duration) -> Micros {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX - 1);
+        Micros(NonZeroU32::MIN.saturating_add(micros))
+    }
+
+    fn time(self) -> Duration {
+        Duration::from_micros(u64::from(self.0.get() - 1))
+    }
 }
 
 /// What the window says. What was never measured is `None`.
@@ -37,10 +54,20 @@ pub struct Figures {
 impl Window {
     /// Takes in what came of asking a target.
     pub fn push(&mut self, target: usize, outcome: &Outcome) {
+        let target = number(target);
         let sample = match outcome {
             Outcome::Reply(rtt) => {
-                let change = self.last.insert(target, *rtt).map(|last| last.abs_diff(*rtt));
-                Some(Sample { rtt: *rtt, change })
+                let rtt = Micros::of(*rtt);
+                let change = match self.last.iter_mut().find(|(one, _)| *one == target) {
+                    Some((_, last)) => Some(std::mem::replace(last, rtt)),
+                    None => {
+                        self.last.reserve_exact(1);
+                        self.last.push((target, rtt));
+                        None
+                    }
+                };
+                let change = change.map(|last| Micros::of(last.time().abs_diff(rtt.time())));
+                Some(Sample { rtt, change })
             }
             Outcome::Lost | Outcome::Wrong(_) => None,
         };
@@ -57,13 +84,14 @@ impl Window {
         let lost = count - replies().count();
         Figures {
             loss: (count > 0).then(|| lost as f64 / count as f64),
-            rtt: mean(replies().map(|sample| sample.rtt)),
-            jitter: mean(replies().filter_map(|sample| sample.change)),
+            rtt: mean(replies().map(|sample| sample.rtt.time())),
+            jitter: mean(replies().filter_map(|sample| Some(sample.change?.time()))),
         }
     }
 
     /// Losses of this target were its own fault.
     pub(super) fn forget_losses(&mut self, target: usize) {
+        let target = number(target);
         self.outcomes.retain(|(from, sample)| *from != target || sample.is_some());
     }
 
@@ -71,6 +99,10 @@ impl Window {
     pub(super) fn loss_of_full(&self) -> f64 {
         self.outcomes.iter().filter(|(_, sample)| sample.is_none()).count() as f64 / SIZE as f64
     }
+}
+
+fn number(target: usize) -> u32 {
+    u32::try_from(target).unwrap_or(u32::MAX)
 }
 
 fn mean(times: impl Iterator<Item = Duration>) -> Option<Duration> {

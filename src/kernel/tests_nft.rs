@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::BTreeMap;
 
 use super::stage::{linux, run, stage};
 use super::{Kernel, KernelError, Linux};
@@ -96,7 +95,7 @@ fn everything() -> Vec<NftOp> {
         Bytes::from_slice(&[6]),
         Bytes::from_slice(&[0, 80]),
     ]);
-    let one = |key: Bytes, data| BTreeMap::from([(key, data)]);
+    let one = |key: Bytes, data| Elements::from([(key, data)]);
     let restore = Elements::from([
         (mark(0x100), ElementData::Verdict(Verdict::Goto("u_1".into()))),
         (mark(0x200), ElementData::Verdict(Verdict::Jump("u_1".into()))),

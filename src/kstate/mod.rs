@@ -6,6 +6,7 @@
 //! left out, and order never matters unless the kernel looks at it.
 
 mod address;
+mod elements;
 mod facts;
 mod flowtable;
 mod host;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use address::OwnAddress;
+pub use elements::Elements;
 pub use facts::{Address, Facts, Link};
 pub use flowtable::{
     FLOWTABLE, Flowtable, OFFLOAD_CHAIN, OFFLOAD_RULE, Offload, Offloading, offload_rule,
@@ -29,8 +31,8 @@ pub use host::{ForeignChain, ForeignTable, Host, MarkChange, Missing};
 pub use jhash::jhash;
 pub use lookup::{Lookup, RouteInput, RouteQuery};
 pub use nft::{
-    Bytes, Chain, Declared, Digest, ElementData, Elements, FieldType, NftTable, Role, Set, SetData,
-    SetShape, Verdict, concatenate, ifname_bytes, render_fields,
+    Bytes, Chain, Declared, Digest, ElementData, FieldType, NftTable, Role, Set, SetData, SetShape,
+    Verdict, concatenate, ifname_bytes, render_fields,
 };
 pub use object::Object;
 pub use route::{Route, RouteKind};

@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use smallvec::SmallVec;
 
-use super::{Flowtable, Object};
+use super::{Elements, Flowtable, Object};
 use crate::model::IfName;
 
 /// The table `inet homing`.
@@ -53,9 +53,6 @@ pub enum Role {
 
 /// A key or a value, as the kernel holds it. Hardly any is longer than a device and an IPv4 address.
 pub type Bytes = SmallVec<[u8; 20]>;
-
-/// Key → data.
-pub type Elements = BTreeMap<Bytes, ElementData>;
 
 /// What a key leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -210,11 +210,7 @@ pub(super) fn swap_elements(
     there: &Elements,
     wanted: &Elements,
 ) -> impl Iterator<Item = NftOp> + use<> {
-    let only_in = |one: &Elements, other: &Elements| -> Elements {
-        let differs = |(key, data): &(&Bytes, &_)| other.get(key.as_slice()) != Some(*data);
-        one.iter().filter(differs).map(|(key, data)| (key.clone(), data.clone())).collect()
-    };
-    let (stale, missing) = (only_in(there, wanted), only_in(wanted, there));
+    let (stale, missing) = (there.missing_in(wanted), wanted.missing_in(there));
     let (set, shape) = (set.to_owned(), shape.clone());
     let delete = NftOp::DeleteElements { set: set.clone(), shape: shape.clone(), elements: stale };
     let add = NftOp::AddElements { set, shape, elements: missing };

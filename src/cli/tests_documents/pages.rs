@@ -1,5 +1,7 @@
 //! The documents, and what stands in them. Read by the unit tests and by the scenarios.
 
+#![allow(unreachable_pub, reason = "two crates read it")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

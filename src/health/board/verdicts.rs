@@ -24,7 +24,7 @@ impl Board {
             };
             round.judged = true;
             let Some(good) = good else { continue };
-            let outcomes = state.member.targets.iter().zip(&round.outcomes);
+            let outcomes = state.targets.iter().zip(&round.outcomes);
             let wrong = outcomes.filter(|(target, _)| !good && !self.referee.is_dead(**target));
             state.wrong = wrong.filter_map(|(_, outcome)| complaint(outcome)).next_back();
             if !good && state.machine.health() != Health::Down {
@@ -50,9 +50,9 @@ impl Board {
             let state = &self.members[index];
             let round = state.rounds.open.iter().find(|round| !round.judged)?;
             let number = round.number;
-            let counted = |place: &usize| !self.referee.is_dead(state.member.targets[*place]);
+            let counted = |place: &usize| !self.referee.is_dead(state.targets[*place]);
             let places: Vec<usize> = (0..round.outcomes.len()).filter(counted).collect();
-            let quorum = (state.member.quorum.max(1) as usize).min(places.len());
+            let quorum = (state.quorum.max(1) as usize).min(places.len());
             if places.is_empty() {
                 return Some((number, None));
             }
@@ -66,7 +66,7 @@ impl Board {
                 return None;
             }
             let failed = places.iter().filter(|p| !reply(&round.outcomes[**p]));
-            let failed: Vec<usize> = failed.map(|p| state.member.targets[*p]).collect();
+            let failed: Vec<usize> = failed.map(|p| state.targets[*p]).collect();
             match self.fault_of(index, &failed, now, actions) {
                 Fault::Open => return None,
                 Fault::Member => return Some((number, Some(false))),
@@ -85,7 +85,7 @@ impl Board {
     ) -> Fault {
         // Only what would convict must be known for certain.
         let bad = self.members[index].machine.bad_rounds() + 1;
-        let convicts = bad >= self.members[index].member.terms.fall;
+        let convicts = bad >= self.members[index].machine.terms().fall;
         let mut fault = Fault::Member;
         for target in targets {
             if self.private.contains(target) {
@@ -125,7 +125,6 @@ impl Board {
             return false;
         }
         let outcomes: Vec<_> = state
-            .member
             .targets
             .iter()
             .copied()
@@ -149,7 +148,7 @@ impl Board {
                 self.members[index].machine.observe(*target, outcome);
             }
         }
-        self.members[index].rounds.open.pop_front();
+        self.members[index].rounds.close();
         true
     }
 }

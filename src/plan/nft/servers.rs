@@ -97,9 +97,8 @@ pub(super) fn add_steering<'a>(
     current: impl Fn(&str) -> Option<&'a Elements>,
 ) {
     let nothing = Elements::new();
-    let mut parts: BTreeMap<u32, (usize, Elements)> = BTreeMap::new();
-    let (mut keepable, mut choosable, mut left) =
-        (Elements::new(), Elements::new(), Elements::new());
+    let mut parts: BTreeMap<u32, (usize, Vec<_>)> = BTreeMap::new();
+    let (mut keepable, mut choosable, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for group in layout.groups().filter(|group| group.serves(family)) {
         let held = current(&names::server_slots(family, group.part())).unwrap_or(&nothing);
         let steered = steer(layout, &group, standings, family, |slot| held.get(slot));
@@ -113,7 +112,7 @@ pub(super) fn add_steering<'a>(
     for (part, (room, slots)) in parts {
         let shape = map_of(&[FieldType::Slot], FieldType::Mark);
         let name = names::server_slots(family, part);
-        table.set(name, Role::Steering, shape, &room_for(room), slots);
+        table.set(name, Role::Steering, shape, &room_for(room), slots.into_iter().collect());
     }
     let servers = layout.groups().map(|group| group.servers(family).count()).sum();
     for (name, key, elements) in [
@@ -121,7 +120,7 @@ pub(super) fn add_steering<'a>(
         (names::choosable_servers(family), FieldType::Mark, choosable),
         (names::left(family), address_type(family), left),
     ] {
-        let shape = set_of(&[key]);
+        let (shape, elements) = (set_of(&[key]), elements.into_iter().collect());
         table.set(name, Role::Steering, shape, &room_for(servers), elements);
     }
 }

@@ -101,7 +101,9 @@ fn add_sources(
         let Some(address) = addresses.iter().find(|a| Family::of(**a) == family) else { continue };
         for (_, server) in servers(layout, entrance) {
             let key = concatenate(&[ifname_bytes(&uplink.interface), address_bytes(server)]);
-            elements.entry(key).or_insert(ElementData::Value(address_bytes(*address)));
+            if !elements.contains_key(&key) {
+                elements.insert(key, ElementData::Value(address_bytes(*address)));
+            }
         }
     }
     let address = address_type(family);
