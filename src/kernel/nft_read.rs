@@ -4,7 +4,9 @@
 //! of (type, length, value) whose types are libnftnl's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::KernelError;
@@ -111,19 +113,48 @@ fn family_name(family: u8) -> &'static str {
     }
 }
 
+/// A table with more sets than this is read by two sockets at once, which takes little more than half the time.
+const MANY_SETS: usize = 64;
+
 fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
-    let mut table = NftTable {
-        chains: chains(channel)?,
-        sets: BTreeMap::new(),
+    let headers = sets(channel)?;
+    let (chains, sets) = match headers.len() > MANY_SETS {
+        true => {
+            let mut other = Channel::open(NETLINK_NETFILTER).map_err(failed("rule set"))?;
+            std::thread::scope(|scope| {
+                let chains = scope.spawn(|| chains_with_rules(&mut other));
+                let sets = filled(channel, headers);
+                let chains = chains.join().unwrap_or_else(|panic| resume_unwind(panic));
+                (chains, sets)
+            })
+        }
+        false => (chains_with_rules(channel), filled(channel, headers)),
+    };
+    Ok(NftTable {
+        chains: chains?,
+        sets: sets?,
         objects: objects(channel)?,
         flowtables: flowtables(channel)?,
-    };
+    })
+}
+
+fn chains_with_rules(channel: &mut Channel) -> Result<BTreeMap<String, Chain>, KernelError> {
+    let mut chains = chains(channel)?;
     for (chain, rule) in rules(channel)? {
-        if let Some(chain) = table.chains.get_mut(&chain) {
+        if let Some(chain) = chains.get_mut(&chain) {
             chain.rules.push(rule);
         }
     }
-    for (name, flags, count, declaration) in sets(channel)? {
+    Ok(chains)
+}
+
+/// The sets with their elements.
+fn filled(
+    channel: &mut Channel,
+    headers: Vec<SetHeader>,
+) -> Result<BTreeMap<String, Set>, KernelError> {
+    let mut sets = BTreeMap::new();
+    for (name, flags, count, declaration) in headers {
         let role = role(&name);
         let readable = role != Role::Learned && flags & SET_INTERVAL == 0;
         let elements = match readable {
@@ -131,10 +162,9 @@ fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
             false => Elements::new(),
         };
         let shape = SetShape::default();
-        let set = Set { declaration, role, shape, elements };
-        table.sets.insert(name, set);
+        sets.insert(name, Set { declaration, role, shape, elements });
     }
-    Ok(table)
+    Ok(sets)
 }
 
 /// What a set's elements are to us follows from its name.
