@@ -270,9 +270,10 @@ fn next_free(
 ) -> Option<u8> {
     let natural = natural_id(name.as_str(), u32::from(max));
     let candidates = (0..u32::from(max)).map(|n| ((natural - 1 + n) % u32::from(max) + 1) as u8);
-    let free: Vec<u8> = candidates.filter(|id| !taken.contains(id)).collect();
-    let reserved = |id: &&u8| remembered.values().any(|other| other == *id);
-    free.iter().find(|id| !reserved(id)).or(free.first()).copied()
+    let mut free = candidates.filter(|id| !taken.contains(id));
+    let first = free.next()?;
+    let reserved = |id: &u8| remembered.values().any(|other| other == id);
+    std::iter::once(first).chain(free).find(|id| !reserved(id)).or(Some(first))
 }
 
 #[cfg(test)]

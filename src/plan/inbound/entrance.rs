@@ -47,8 +47,21 @@ const SINGLE_PORTS: u16 = 64;
 
 /// Every entrance of one family, in the order of the profile.
 pub fn entrances(layout: &Layout, family: Family) -> Vec<Entrance<'_>> {
+    entrances_of(layout, family, |_| true)
+}
+
+/// Those of services of a mode.
+pub fn entrances_by(layout: &Layout, family: Family, mode: PersistenceMode) -> Vec<Entrance<'_>> {
+    entrances_of(layout, family, |service| service.persistence.mode == mode)
+}
+
+fn entrances_of(
+    layout: &Layout,
+    family: Family,
+    wanted: impl Fn(&Service) -> bool,
+) -> Vec<Entrance<'_>> {
     let mut all = Vec::new();
-    for service in &layout.site.services {
+    for service in layout.site.services.iter().filter(|service| wanted(service)) {
         let Some(group) = layout.group(&service.group).filter(|group| group.serves(family)) else {
             continue;
         };

@@ -10,13 +10,12 @@ use super::matching::{anonymous_set, word};
 use super::services::masked;
 use crate::kstate::{ElementData, Elements, FieldType, Role, concatenate, ifname_bytes};
 use crate::model::{Family, PersistenceMode, UplinkId};
-use crate::plan::inbound::{Entrance, entrances, uplink_of, virtual_addresses};
+use crate::plan::inbound::{Entrance, entrances_by, uplink_of, virtual_addresses};
 use crate::plan::view::{Layout, View};
 
 /// The entrances whose servers may call back.
 fn callers(layout: &Layout, family: Family) -> Vec<Entrance<'_>> {
-    let vpn = |one: &Entrance<'_>| one.service.persistence.mode == PersistenceMode::Vpn;
-    entrances(layout, family).into_iter().filter(vpn).collect()
+    entrances_by(layout, family, PersistenceMode::Vpn)
 }
 
 fn servers(layout: &Layout, entrance: &Entrance<'_>) -> Vec<(u32, IpAddr)> {
