@@ -51,8 +51,8 @@ pub enum Role {
     Learned,
 }
 
-/// A key or a value, as the kernel holds it. Hardly any is longer than a device and an IPv4 address.
-pub type Bytes = SmallVec<[u8; 20]>;
+/// A key or a value, as the kernel holds it. Of those that there are many of none is longer.
+pub type Bytes = SmallVec<[u8; 16]>;
 
 /// What a key leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
