@@ -13,11 +13,11 @@ HOMING := $(TARGET)/release/homing
 
 # program:package of Debian. homing itself calls only nft; the lab also ip; the tests all of them.
 PROGRAMS := nft:nftables ip:iproute2 conntrack:conntrack ping:iputils-ping unshare:util-linux cc:build-essential python3:python3
-# What the scenarios in netns-tests/programs.rs, ike.rs and metrics.rs use as servers and clients. The
-# last is strongSwan's ESP in user space.
+# What the scenarios in netns-tests/programs.rs, ike.rs, metrics.rs and (in virtual machines) fast_path use. The last but
+# one is strongSwan's ESP in user space.
 TEST_PROGRAMS := nginx:nginx-light curl:curl dnsmasq:dnsmasq-base dig:bind9-dnsutils vsftpd:vsftpd \
     charon-systemd:charon-systemd swanctl:strongswan-swanctl promtool:prometheus \
-    /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so:libcharon-extra-plugins
+    /usr/lib/ipsec/plugins/libstrongswan-kernel-libipsec.so:libcharon-extra-plugins pppd:ppp
 
 # The unit tests of the kernel room make network namespaces. Without root that takes a user namespace.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo unshare --user --map-root-user --)

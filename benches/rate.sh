@@ -4,9 +4,10 @@
 #   benches/rate.sh PROGRAM ROUNDS SECONDS
 #
 # The client is wrk with 16 connections at a time, each for one request (`Connection: close`); behind are three addresses
-# of one nginx, which answers with 4 bytes. homing runs in a router of its own; HAProxy (`mode tcp`) and nginx (`stream`)
-# run in another that has neither rules nor connection tracking. They take turns. Everything made here is gone at the
-# end, however it ends.
+# of one nginx, which answers with 4 bytes. HAProxy (`mode tcp`) and nginx (`stream`) run twice: in homing's router
+# (`haproxy`, `nginx`), where homing does what it does for uplinks, and in a bare one that has neither rules nor connection
+# tracking (`haproxy-bare`, `nginx-bare`). There `routed` connects straight to a server; in a third router nftables alone
+# does what the service needs (`nft`). All take turns. Everything made here is gone at the end, however it ends.
 . "${0%/*}/site.sh"
 
 [ $# = 3 ] || die "usage: rate.sh PROGRAM ROUNDS SECONDS"
@@ -109,35 +110,49 @@ backend b
     server b ${farm[1]}:80
     server c ${farm[2]}:80
 CONFIG
-    ip netns exec "$prefix-router-peers" haproxy -f "$dir/haproxy.cfg" 2> "$dir/haproxy.log" &
-    jobs+=($!)
-    peers+=(haproxy:83)
+    for site in homing bare; do
+        ip netns exec "$prefix-router-$site" haproxy -f "$dir/haproxy.cfg" 2> "$dir/haproxy-$site.log" &
+        jobs+=($!)
+    done
+    peers+=(haproxy:homing:83 haproxy-bare:bare:83)
 }
 
 start_stream() {
     [ -e "$stream_module" ] || { say "nginx has no stream module: nginx is left out"; return 0; }
-    cat > "$dir/stream.conf" << CONFIG
+    for site in homing bare; do
+        cat > "$dir/stream-$site.conf" << CONFIG
 load_module $stream_module;
 worker_processes auto;
-pid $dir/stream.pid;
-error_log $dir/stream.log;
+pid $dir/stream-$site.pid;
+error_log $dir/stream-$site.log;
 events { worker_connections 4096; }
 stream {
     upstream b { server ${farm[0]}:80; server ${farm[1]}:80; server ${farm[2]}:80; }
     server { listen $virtual:84 backlog=4096; proxy_pass b; }
 }
 CONFIG
-    ip netns exec "$prefix-router-peers" nginx -e "$dir/stream.log" -c "$dir/stream.conf" -g 'daemon off;' 2>> "$dir/nginx" &
-    jobs+=($!)
-    peers+=(nginx:84)
+        ip netns exec "$prefix-router-$site" nginx -e "$dir/stream-$site.log" -c "$dir/stream-$site.conf" \
+            -g 'daemon off;' 2>> "$dir/nginx" &
+        jobs+=($!)
+    done
+    peers+=(nginx:homing:84 nginx-bare:bare:84)
 }
 
-# Connections a second; dies if any of them failed.
+start_nft() {
+    ip netns exec "$prefix-router-nft" nft -f - << RULES
+table inet balance {
+    chain prerouting {
+        type nat hook prerouting priority dstnat
+        ip daddr $virtual tcp dport 80 dnat ip to numgen inc mod 3 map { 0 : ${farm[0]}, 1 : ${farm[1]}, 2 : ${farm[2]} }
+    }
+}
+RULES
+    peers+=(nft:nft:80)
+}
+
+# Connections a second; tells if any of them failed.
 rate() {
-    local name=$1 port=$2 site=peers told
-    [ "$name" != homing ] || site=homing
-    [ "$name" != routed ] || site=peers
-    local target=$virtual
+    local name=$1 site=$2 port=$3 target=$virtual told
     [ "$name" != routed ] || target=${farm[0]}
     ip netns exec "$prefix-router-$site" conntrack -F > /dev/null 2>&1 || true
     told=$(ip netns exec "$prefix-client-$site" wrk -t1 -c16 "-d${seconds}s" -H 'Connection: close' "http://$target:$port/")
@@ -145,15 +160,15 @@ rate() {
     sed -n "s/^Requests\/sec: *\([0-9.]*\)/$name \1/p" <<< "$told"
 }
 
-build_site homing
-build_site peers
-ip -n "$prefix-client-peers" route add 10.2.0.0/24 via "$virtual"
-peers=(homing:80 routed:80)
+for site in homing bare nft; do build_site "$site"; done
+ip -n "$prefix-client-bare" route add 10.2.0.0/24 via "$virtual"
+peers=(homing:homing:80 routed:bare:80)
 start_homing
 start_haproxy
 start_stream
+start_nft
 sleep 1
-for peer in "${peers[@]}"; do rate "${peer%:*}" "${peer#*:}" > /dev/null; done
+for peer in "${peers[@]}"; do IFS=: read -r -a peer <<< "$peer"; rate "${peer[@]}" > /dev/null; done
 for _ in $(seq "$rounds"); do
-    for peer in "${peers[@]}"; do rate "${peer%:*}" "${peer#*:}"; done
+    for peer in "${peers[@]}"; do IFS=: read -r -a peer <<< "$peer"; rate "${peer[@]}"; done
 done

@@ -31,6 +31,8 @@ macro_rules! with_flowtables {
     };
 }
 
+mod devices;
+
 with_flowtables!(
     established_sessions_go_past_the_rules,
     sessions_of_services_do_too,

@@ -64,14 +64,14 @@ for scenario in "${scenarios[@]}"; do
 done
 export PATH="$PATH:/usr/sbin:/sbin"
 copied=("$program" "$tests")
-for tool in nft ip conntrack sysctl; do
+for tool in nft ip conntrack sysctl pppd; do
     tool=$(command -v "$tool")
     copied+=("$tool")
     while read -r library; do copied+=("$library"); done < <(ldd "$tool" | grep -o '/[^ ]*')
 done
 
 # Loaded before anything is measured by the clock, too.
-modules="nf_flow_table_inet nft_flow_offload nft_ct nft_fib_inet nft_nat nft_reject_inet nft_hash nft_numgen nf_conntrack_netlink veth"
+modules="nf_flow_table_inet nft_flow_offload nft_ct nft_fib_inet nft_nat nft_reject_inet nft_hash nft_numgen nf_conntrack_netlink veth 8021q bridge ppp_async"
 
 # All together within half an hour, the short ones within five minutes.
 limit=1700

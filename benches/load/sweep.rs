@@ -14,18 +14,21 @@ use crate::milliseconds;
 /// Clients × servers are bindings; times sessions of each pair.
 const CLIENTS: u16 = 250;
 const SERVERS: u8 = 200;
-const SESSIONS: u16 = 4;
 
 /// Opens 200,000 sessions under 50,000 bindings, and watches the sweep that finds nothing to renew,
-/// and one that finds all of them used meanwhile.
+/// and one that finds all of them used meanwhile; the latter with 100,000 sessions, too.
 pub(crate) fn measure() {
-    for (what, again) in [("nothing to renew", false), ("every binding renewed", true)] {
+    for (what, each, again) in [
+        ("nothing to renew", 4, false),
+        ("every binding renewed", 4, true),
+        ("every binding renewed", 2, true),
+    ] {
         let policy = "persistence: { by: source-destination, timeout: 1m }";
         let site = Site::start(V4, &one_policy(policy));
-        site.stage.layout().lan().enter(send_in_all).unwrap();
+        site.stage.layout().lan().enter(|| send_in_all(each)).unwrap();
         if again {
             thread::sleep(Duration::from_secs(5));
-            site.stage.layout().lan().enter(send_in_all).unwrap();
+            site.stage.layout().lan().enter(|| send_in_all(each)).unwrap();
         }
         let sessions = site.command("conntrack", &["-C"]).stdout;
         let bindings = site.status()["policies"]["default"]["bindings"].clone();
@@ -71,14 +74,14 @@ fn processor_time(site: &Site) -> Duration {
 }
 
 /// One datagram in each session, from addresses that the LAN's host need not have.
-fn send_in_all() {
+fn send_in_all(sessions: u16) {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255))).unwrap();
     for server in 0..SERVERS {
         let to = Ipv4Addr::new(203, 0, 113, server);
         for client in 0..CLIENTS {
             let from = Ipv4Addr::new(10, 1, 4, client as u8);
-            for session in 0..SESSIONS {
-                let port = 10_000 + client * SESSIONS + session;
+            for session in 0..sessions {
+                let port = 10_000 + client * sessions + session;
                 socket
                     .send_to(
                         &datagram(from, to, port, 53),

@@ -26,6 +26,7 @@ mod knock;
 mod nfnl;
 mod nft_element;
 mod nft_read;
+mod nft_stages;
 mod nft_write;
 mod notices;
 mod offload;

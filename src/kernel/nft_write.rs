@@ -1,8 +1,7 @@
 //! Changing nftables: structure by one script for `nft -f -`, elements alone by one netlink batch.
 //!
-//! Both are one transaction each: all of it is done, or nothing. But of a large table that is new the large
-//! sets are filled when it stands, which takes a third of the time that `nft` takes for it: before, nothing of
-//! all this was in force. At last come the maps that lead to services.
+//! Both are one transaction each: all of it is done, or nothing; but for a large table that is new, see
+//! [`super::nft_stages`].
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use nix::errno::Errno;
 use super::hush::Hush;
 use super::nfnl::{Batch, attr, kind};
 use super::nft_element::{DumpedElement, encode, encode_timed};
+use super::nft_stages::Stages;
 use super::socket::{Channel, NetlinkError};
 use super::wire::{CREATE, Message};
 use super::{KernelError, nft_read};
@@ -28,10 +28,6 @@ const PATIENCE_EACH: (Duration, usize) = (Duration::from_secs(1), 2000);
 const LIST_LIMIT: usize = 60_000;
 /// Elements of one message.
 const ELEMENTS_LIMIT: usize = 700;
-/// Sets with so many elements are filled on their own, if together they have so many more.
-const LARGE: (usize, usize) = (100, 10_000);
-/// Elements of one transaction then, or a few more: what is sent at once has to fit into a socket's buffer.
-const PORTION: usize = 20_000;
 
 /// The socket by which elements are changed.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ impl Writer {
     }
 
     /// By `nft`, which does it in one transaction.
-    fn script(&mut self, lines: &[String]) -> Result<(), KernelError> {
+    pub(super) fn script(&mut self, lines: &[String]) -> Result<(), KernelError> {
         let Some(hush) = self.hush.clone() else { return run_script(lines) };
         hush.enter(&mut self.channel);
         let outcome = run_script(lines);
@@ -73,60 +69,15 @@ pub(super) fn apply(writer: &mut Writer, ops: &[NftOp]) -> Result<(), KernelErro
     }
 }
 
-/// How a large table is made.
-struct Stages<'a> {
-    structure: Vec<&'a NftOp>,
-    /// Large sets; those that lead to chains at the end.
-    large: Vec<Change<'a>>,
-}
-
-impl<'a> Stages<'a> {
-    /// Nothing where it has to be one transaction.
-    fn of(ops: &'a [NftOp]) -> Option<Stages<'a>> {
-        let is_large = |op: &&NftOp| match op {
-            NftOp::AddElements { elements, .. } => elements.len() >= LARGE.0,
-            _ => false,
-        };
-        let (large, structure): (Vec<_>, Vec<_>) = ops.iter().partition(is_large);
-        let mut large: Vec<Change<'_>> = large.into_iter().filter_map(Change::of).collect();
-        let leads = |(_, data): &(_, &ElementData)| matches!(data, ElementData::Verdict(_));
-        large.sort_by_key(|change| change.elements.iter().any(leads));
-        let new = ops.contains(&NftOp::AddTable) && !ops.contains(&NftOp::DeleteTable);
-        let elements: usize = large.iter().map(|change| change.elements.len()).sum();
-        (new && elements >= LARGE.1).then_some(Stages { structure, large })
-    }
-
-    fn apply(&self, writer: &mut Writer) -> Result<(), KernelError> {
-        writer.script(&script(&self.structure))?;
-        apply_portions(writer, &self.large)
-    }
-}
-
-fn apply_portions(writer: &mut Writer, changes: &[Change<'_>]) -> Result<(), KernelError> {
-    let mut rest = changes;
-    while !rest.is_empty() {
-        let mut elements = 0;
-        let fits = |change: &&Change<'_>| {
-            elements += change.elements.len();
-            elements <= PORTION
-        };
-        let count = rest.iter().take_while(fits).count().max(1);
-        let (portion, later) = rest.split_at(count);
-        apply_elements(writer, portion)?;
-        rest = later;
-    }
-    Ok(())
-}
-
 /// Elements to add to one set, or to delete from it.
-struct Change<'a> {
-    set: &'a str,
-    add: bool,
-    elements: Vec<(&'a [u8], &'a ElementData)>,
+pub(super) struct Change<'a> {
+    pub(super) set: &'a str,
+    pub(super) add: bool,
+    pub(super) elements: Vec<(&'a [u8], &'a ElementData)>,
 }
 
 impl Change<'_> {
-    fn of(op: &NftOp) -> Option<Change<'_>> {
+    pub(super) fn of(op: &NftOp) -> Option<Change<'_>> {
         let (set, elements, add) = match op {
             NftOp::AddElements { set, elements, .. } => (set, elements, true),
             NftOp::DeleteElements { set, elements, .. } => (set, elements, false),
@@ -232,7 +183,11 @@ fn renewal(set: &str, elements: &[DumpedElement]) -> Message {
     batch.finish()
 }
 
-fn apply_elements(writer: &mut Writer, changes: &[Change<'_>]) -> Result<(), KernelError> {
+/// Does one transaction.
+pub(super) fn apply_elements(
+    writer: &mut Writer,
+    changes: &[Change<'_>],
+) -> Result<(), KernelError> {
     let outcome = match send(writer, changes) {
         Err(error) if error.is(&[Errno::ENOENT]) => {
             let present = without_the_gone(writer, changes)?;
@@ -298,7 +253,7 @@ fn without_the_gone<'a>(
         let mut elements = change.elements.clone();
         if !change.add {
             let there = nft_read::elements(&mut writer.channel, change.set, None)?;
-            elements.retain(|(key, _)| there.contains_key(*key));
+            elements.retain(|(key, _)| there.contains_key(key));
         }
         present.push(Change { set: change.set, add: change.add, elements });
     }
@@ -306,7 +261,7 @@ fn without_the_gone<'a>(
 }
 
 /// The lines of a script for `nft -f -`.
-fn script(ops: &[&NftOp]) -> Vec<String> {
+pub(super) fn script(ops: &[&NftOp]) -> Vec<String> {
     let mut lines = Vec::new();
     for op in ops {
         // `delete` of a missing table fails; after `add` it cannot be missing.
@@ -406,8 +361,8 @@ fn shortened(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LARGE, Stages, refusal, script};
-    use crate::kstate::{Bytes, ElementData, NftOp, SetShape, Verdict};
+    use super::{refusal, script};
+    use crate::kstate::NftOp;
 
     #[test]
     fn a_complaint_names_the_line_of_the_script() {
@@ -430,32 +385,5 @@ mod tests {
     fn deleting_a_missing_table_is_no_error() {
         let lines = script(&[&NftOp::DeleteTable]);
         assert_eq!(lines, ["add table inet homing", "delete table inet homing"]);
-    }
-
-    fn fill(set: &str, count: usize, data: &ElementData) -> NftOp {
-        let element = |n: usize| (Bytes::from_slice(&n.to_be_bytes()), data.clone());
-        let (set, shape) = (set.to_owned(), SetShape::default());
-        NftOp::AddElements { set, shape, elements: (0..count).map(element).collect() }
-    }
-
-    #[test]
-    fn a_large_table_is_made_in_stages() {
-        let (plain, leads) = (ElementData::Nothing, ElementData::Verdict(Verdict::Accept));
-        let chain = NftOp::FlushChain("x".into());
-        let (small, last) = (fill("small", LARGE.0 - 1, &plain), fill("last", LARGE.0, &leads));
-        let ops = [NftOp::AddTable, chain, last, small, fill("first", LARGE.1, &plain)];
-        let Some(stages) = Stages::of(&ops) else { panic!("it is large") };
-        assert_eq!(stages.structure, [&ops[0], &ops[1], &ops[3]]);
-        let sets = stages.large.iter().map(|change| change.set);
-        assert_eq!(sets.collect::<Vec<_>>(), ["first", "last"]);
-    }
-
-    #[test]
-    fn what_is_in_force_changes_at_once_and_so_does_what_is_small() {
-        let fill = |count| fill("a", count, &ElementData::Nothing);
-        assert!(Stages::of(&[fill(LARGE.1), NftOp::FlushChain("x".into())]).is_none());
-        assert!(Stages::of(&[NftOp::DeleteTable, NftOp::AddTable, fill(LARGE.1)]).is_none());
-        assert!(Stages::of(&[NftOp::AddTable, fill(LARGE.1 - 1)]).is_none());
-        assert!(Stages::of(&[NftOp::AddTable, fill(LARGE.1)]).is_some());
     }
 }

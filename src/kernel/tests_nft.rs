@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-
 use super::stage::{linux, run, stage};
 use super::{Kernel, KernelError, Linux};
 use crate::kstate::{

@@ -124,12 +124,8 @@ impl Board {
         if !round.judged || round.outcomes.iter().any(Option::is_none) {
             return false;
         }
-        let outcomes: Vec<_> = state
-            .targets
-            .iter()
-            .copied()
-            .zip(round.outcomes.iter().flatten().cloned())
-            .collect();
+        let outcomes: Vec<_> =
+            state.targets.iter().copied().zip(round.outcomes.iter().flatten().cloned()).collect();
         let waits = state.machine.health() != Health::Down;
         for (target, outcome) in &outcomes {
             let failed = !matches!(outcome, Outcome::Reply(_)) && !self.private.contains(target);
