@@ -264,7 +264,7 @@ talk() {
     forget
     were=$(in_router sysctl "${timeouts[@]}" | tr -d ' ')
     in_router sysctl -qw "${timeouts[@]/%/=3600}"
-    rule=$(in_router nft -ae insert rule inet homing speed-up ct state established ct status assured flow add @fast |
+    rule=$(in_router nft -ae insert rule inet homing forward ct state established iifname vmap @fast-ways |
         sed -n 's/.* # handle \([0-9]*\)$/\1/p')
     : > "$dir/talked"
     (ulimit -n 250000; exec ip netns exec "$client" python3 "$flows" talk 10.0.1. 50 "$outside4" "$port" "$1" "$2") > "$dir/talked" &
@@ -277,7 +277,7 @@ talk() {
     # Nothing is to be put right, which would let them out again. Who is in stays for the time that was in force then.
     # shellcheck disable=SC2086 # a word for each
     in_router sysctl -qw $were
-    in_router nft delete rule inet homing speed-up handle "$rule"
+    in_router nft delete rule inet homing forward handle "$rule"
     resume_homing
 }
 

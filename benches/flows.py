@@ -69,8 +69,8 @@ def cost(kind, device, source, target, port, count, sink, sink_device, cable, ca
         session.send(b"x" * 60)
         session.recv(100)
         time.sleep(LATER)
-    # Of eight packets one asks to be let into the flowtable.
-    for _ in range(100):
+    # Of 24 packets one asks to be let into the flowtable.
+    for _ in range(400):
         session.send(b"x" * 60)
         session.recv(100)
     frame = last_sent(sniffer, session.getsockname()[1], 6 if stream else 17)

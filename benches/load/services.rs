@@ -50,7 +50,7 @@ fn measure_many(what: &str, services: u16, groups: u16) -> Result<(), String> {
     let mut site = Site::prepare(V4, |b| b);
     reach_servers(&site);
     site.write_profile(&many(services, groups));
-    let (mut starts, mut again) = (Vec::new(), Vec::new());
+    let (mut starts, mut applies, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..STARTS {
         if site.running() {
             site.stop(Signal::SIGTERM);
@@ -59,9 +59,12 @@ fn measure_many(what: &str, services: u16, groups: u16) -> Result<(), String> {
             let _ = std::fs::remove_dir_all(site.path("state"));
         }
         starts.push(start(&mut site)?);
+        let took = status(&site)["kernel"]["last_apply_ms"].as_f64().expect("applied");
+        applies.push(Duration::from_secs_f64(took / 1000.0));
         site.stop(Signal::SIGTERM);
         again.push(start(&mut site)?);
     }
+    println!("{what}, applied, nothing there before: {}", spread(applies));
     println!("{what}, start to ready, nothing there before: {}", spread(starts));
     println!("{what}, start to ready, data plane in place: {}", spread(again));
     let last = format!("g{}", groups - 1);

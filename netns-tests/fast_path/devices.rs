@@ -96,6 +96,7 @@ fn hosts_behind_a_vlan_and_a_bridge_take_it(family: Family) {
         until(PATIENCE, speak, |answered| *answered).expect("sessions go on");
     }
     wait_offloaded(&site, &mut sessions);
+    assert_fast(&site, &mut sessions);
 }
 
 /// `pppd` at both ends of a pair of pseudo-terminals; the ISP is that of lte.

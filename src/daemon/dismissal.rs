@@ -83,7 +83,7 @@ impl Dismisser {
     /// To be called when those who leave have been gone through: sessions that went past the rules meet
     /// them from now on. One that was forgotten is out of the flowtable by itself; one that was marked
     /// is not, and would go on as before. All sessions are let out of it at once: the marked ones do
-    /// not get in again, others do with their next packet from an uplink. Newer kernels do not always
+    /// not get in again, others do soon. Newer kernels do not always
     /// tell of a session that it is in a flowtable: so that counts for all that were marked.
     pub(super) fn finish(&mut self) -> Result<(), KernelError> {
         let marked = std::mem::take(&mut self.marked);

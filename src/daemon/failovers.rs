@@ -70,7 +70,9 @@ impl Failovers {
                     let [then, now] = [was, selection].map(|one| one.owners.contains_key(&id.0));
                     let moves = match (then, now, fails(view, &place)) {
                         (_, true, false) => self.returns(&place, policy).then_some(&mut back),
-                        (true, false, true) if better => Some(&mut left),
+                        (true, false, true) if better && !self.is_away(&place, policy) => {
+                            Some(&mut left)
+                        }
                         // One that does no better is taken for want of others.
                         _ => None,
                     };
@@ -86,6 +88,10 @@ impl Failovers {
         let mut told: Vec<Told> = left.collect();
         told.extend(back.into_iter().map(|(place, moved)| self.come_back(place, &moved)));
         told
+    }
+
+    fn is_away(&self, place: &Place, policy: &Name) -> bool {
+        self.away.get(place).is_some_and(|policies| policies.contains(policy))
     }
 
     /// A policy's new sessions take a place again that they had left.
@@ -275,5 +281,12 @@ policies:
         assert_eq!(kinds(3), [EventKind::Failback], "{:?}", told[3]);
         assert_eq!(kinds(4), [], "{:?}", told[4]);
         assert_eq!(kinds(5), [], "it had not left: {:?}", told[5]);
+
+        // It is left again by who took it for want of others: that was told.
+        let steps = [(Up, Up), (Down, Up), (Down, Down), (Down, Up), (Up, Up)];
+        let (told, _) = tell(&steps.map(|(fiber, cable)| (fiber, cable, enabled)));
+        let kinds = told.iter().map(|of| of.iter().map(|(kind, _)| *kind).collect::<Vec<_>>());
+        let (away, back) = (vec![EventKind::Failover], vec![EventKind::Failback]);
+        assert_eq!(kinds.collect::<Vec<_>>(), [vec![], away, vec![], vec![], back]);
     }
 }

@@ -122,9 +122,14 @@ fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
         true => {
             let mut other = Channel::open(NETLINK_NETFILTER).map_err(failed("rule set"))?;
             std::thread::scope(|scope| {
-                let chains = scope.spawn(|| chains_with_rules(&mut other));
+                let read = || chains_with_rules(&mut other);
+                let chains = std::thread::Builder::new().spawn_scoped(scope, read);
                 let sets = filled(channel, headers);
-                let chains = chains.join().unwrap_or_else(|panic| resume_unwind(panic));
+                let chains = match chains {
+                    Ok(chains) => chains.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // No thread to be had.
+                    Err(_) => chains_with_rules(channel),
+                };
                 (chains, sets)
             })
         }

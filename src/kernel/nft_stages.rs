@@ -1,92 +1,112 @@
-//! A large table that is new: its structure by `nft`, its large sets after that.
+//! A large table that is new: its structure by `nft`, the sets of its services after that.
 //!
-//! For elements `nft` takes three times as long as we do. Before, nothing of all this was in force, so it need
-//! not be one transaction; what is in force is never changed like this. At last come the maps that
-//! lead to services.
+//! For elements `nft` takes three times as long as we do. Before, no service was served, so all this need
+//! not be one transaction; what is in force is never changed like this, and what steers sessions to the
+//! internet is always whole. At last come the maps that lead to services: until then nobody finds one.
 
 use super::KernelError;
 use super::nft_write::{Change, Writer, apply_elements, script};
-use crate::kstate::{ElementData, NftOp};
+use crate::kstate::NftOp;
 
-/// Sets with so many elements are filled on their own, if together they have so many more.
-const LARGE: (usize, usize) = (100, 10_000);
+/// So many elements of services make a table a large one.
+const LARGE: usize = 10_000;
 /// Elements of one transaction then, or a few more: what is sent at once has to fit into a socket's buffer.
 const PORTION: usize = 20_000;
 
 /// How a large table is made.
 pub(super) struct Stages<'a> {
     structure: Vec<&'a NftOp>,
-    /// Large sets; those that lead to chains at the end.
-    large: Vec<Change<'a>>,
+    /// Sets of services, in this order.
+    sets: Vec<Change<'a>>,
+}
+
+/// When a set of services is filled; `None` for all others. A set's name says what it is for.
+fn turn(set: &str) -> Option<u8> {
+    let stem = set.split('-').next().unwrap_or_default().trim_end_matches(['4', '6']);
+    match stem {
+        "services" | "protocols" | "virtuals" => Some(1),
+        "hosts" | "targets" | "admit" => Some(0),
+        "slots" | "keepable" | "choosable" if set.contains("-servers") => Some(0),
+        _ => None,
+    }
 }
 
 impl<'a> Stages<'a> {
     /// Nothing where it has to be one transaction.
     pub(super) fn of(ops: &'a [NftOp]) -> Option<Stages<'a>> {
-        let is_large = |op: &&NftOp| match op {
-            NftOp::AddElements { elements, .. } => elements.len() >= LARGE.0,
-            _ => false,
+        let turn_of = |op: &NftOp| match op {
+            NftOp::AddElements { set, .. } => turn(set),
+            _ => None,
         };
-        let (large, structure): (Vec<_>, Vec<_>) = ops.iter().partition(is_large);
-        let mut large: Vec<Change<'_>> = large.into_iter().filter_map(Change::of).collect();
-        let leads = |(_, data): &(_, &ElementData)| matches!(data, ElementData::Verdict(_));
-        large.sort_by_key(|change| change.elements.iter().any(leads));
+        let (sets, structure): (Vec<_>, Vec<_>) = ops.iter().partition(|op| turn_of(op).is_some());
+        let mut sets: Vec<Change<'_>> = sets.into_iter().filter_map(Change::of).collect();
+        sets.sort_by_key(|change| turn(change.set));
         let new = ops.contains(&NftOp::AddTable) && !ops.contains(&NftOp::DeleteTable);
-        let elements: usize = large.iter().map(|change| change.elements.len()).sum();
-        (new && elements >= LARGE.1).then_some(Stages { structure, large })
+        let elements: usize = sets.iter().map(|change| change.elements.len()).sum();
+        (new && elements >= LARGE).then_some(Stages { structure, sets })
     }
 
+    /// What is refused does not keep the rest from being done; the first reason comes back.
     pub(super) fn apply(&self, writer: &mut Writer) -> Result<(), KernelError> {
         writer.script(&script(&self.structure))?;
-        apply_portions(writer, &self.large)
+        let done = portions(&self.sets).map(|portion| apply_elements(writer, portion));
+        done.fold(Ok(()), Result::and)
     }
 }
 
-fn apply_portions(writer: &mut Writer, changes: &[Change<'_>]) -> Result<(), KernelError> {
+/// As many as fit into one transaction, at least one.
+fn portions<'a>(changes: &'a [Change<'a>]) -> impl Iterator<Item = &'a [Change<'a>]> {
     let mut rest = changes;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
         let mut elements = 0;
         let fits = |change: &&Change<'_>| {
             elements += change.elements.len();
             elements <= PORTION
         };
-        let count = rest.iter().take_while(fits).count().max(1);
+        let count = rest.iter().take_while(fits).count().max(1).min(rest.len());
         let (portion, later) = rest.split_at(count);
-        apply_elements(writer, portion)?;
         rest = later;
-    }
-    Ok(())
+        (!portion.is_empty()).then_some(portion)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LARGE, Stages};
-    use crate::kstate::{Bytes, ElementData, NftOp, SetShape, Verdict};
+    use super::{LARGE, PORTION, Stages, portions};
+    use crate::kstate::{Bytes, ElementData, NftOp, SetShape};
 
-    fn fill(set: &str, count: usize, data: &ElementData) -> NftOp {
-        let element = |n: usize| (Bytes::from_slice(&n.to_be_bytes()), data.clone());
+    fn fill(set: &str, count: usize) -> NftOp {
+        let element = |n: usize| (Bytes::from_slice(&n.to_be_bytes()), ElementData::Nothing);
         let (set, shape) = (set.to_owned(), SetShape::default());
         NftOp::AddElements { set, shape, elements: (0..count).map(element).collect() }
     }
 
     #[test]
     fn a_large_table_is_made_in_stages() {
-        let (plain, leads) = (ElementData::Nothing, ElementData::Verdict(Verdict::Accept));
         let chain = NftOp::FlushChain("x".into());
-        let (small, last) = (fill("small", LARGE.0 - 1, &plain), fill("last", LARGE.0, &leads));
-        let ops = [NftOp::AddTable, chain, last, small, fill("first", LARGE.1, &plain)];
+        let ops = [
+            NftOp::AddTable,
+            chain,
+            fill("services4", 7),
+            fill("slots4-7f2a93c1", 256),
+            fill("own4", LARGE),
+            fill("slots4-servers-3", LARGE),
+            fill("hosts6-0", PORTION),
+        ];
         let Some(stages) = Stages::of(&ops) else { panic!("it is large") };
-        assert_eq!(stages.structure, [&ops[0], &ops[1], &ops[3]]);
-        let sets = stages.large.iter().map(|change| change.set);
-        assert_eq!(sets.collect::<Vec<_>>(), ["first", "last"]);
+        assert_eq!(stages.structure, [&ops[0], &ops[1], &ops[3], &ops[4]]);
+        let names: Vec<Vec<_>> = portions(&stages.sets)
+            .map(|portion| portion.iter().map(|change| change.set).collect())
+            .collect();
+        assert_eq!(names, [vec!["slots4-servers-3"], vec!["hosts6-0"], vec!["services4"]]);
     }
 
     #[test]
     fn what_is_in_force_changes_at_once_and_so_does_what_is_small() {
-        let fill = |count| fill("a", count, &ElementData::Nothing);
-        assert!(Stages::of(&[fill(LARGE.1), NftOp::FlushChain("x".into())]).is_none());
-        assert!(Stages::of(&[NftOp::DeleteTable, NftOp::AddTable, fill(LARGE.1)]).is_none());
-        assert!(Stages::of(&[NftOp::AddTable, fill(LARGE.1 - 1)]).is_none());
-        assert!(Stages::of(&[NftOp::AddTable, fill(LARGE.1)]).is_some());
+        let fill = |count| fill("hosts4-1", count);
+        assert!(Stages::of(&[fill(LARGE), NftOp::FlushChain("x".into())]).is_none());
+        assert!(Stages::of(&[NftOp::DeleteTable, NftOp::AddTable, fill(LARGE)]).is_none());
+        assert!(Stages::of(&[NftOp::AddTable, fill(LARGE - 1)]).is_none());
+        assert!(Stages::of(&[NftOp::AddTable, fill(LARGE)]).is_some());
     }
 }

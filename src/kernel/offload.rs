@@ -12,8 +12,8 @@ use super::nft_write::{self, Writer, check_script};
 use super::socket::Channel;
 use super::{KernelError, nft_read};
 use crate::kstate::{
-    FLOWTABLE, Flowtable, Link, NftOp, OFFLOAD_CHAIN, OFFLOAD_RULE, Offload, Offloading,
-    offload_rule,
+    FLOWTABLE, Flowtable, Link, NftOp, OFFLOAD_CHAIN, OFFLOAD_GATE, OFFLOAD_RULE, Offload,
+    Offloading, offload_rule,
 };
 use crate::model::IfName;
 
@@ -124,7 +124,7 @@ fn refusal(devices: &[IfName], hardware: bool) -> Result<Option<String>, String>
         format!("add table {TRIAL}"),
         format!("add flowtable {TRIAL} {FLOWTABLE} {{ {flowtable} }}"),
         format!("add chain {TRIAL} trial {{ type filter hook forward priority filter; }}"),
-        format!("add rule {TRIAL} trial {OFFLOAD_RULE}"),
+        format!("add rule {TRIAL} trial {OFFLOAD_GATE} {OFFLOAD_RULE}"),
     ];
     match check_script(&script, PATIENCE) {
         Ok(()) => Ok(None),

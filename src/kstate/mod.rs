@@ -25,7 +25,8 @@ pub use address::OwnAddress;
 pub use elements::Elements;
 pub use facts::{Address, Facts, Link};
 pub use flowtable::{
-    FLOWTABLE, Flowtable, OFFLOAD_CHAIN, OFFLOAD_RULE, Offload, Offloading, offload_rule,
+    FLOWTABLE, Flowtable, OFFLOAD_CHAIN, OFFLOAD_GATE, OFFLOAD_RULE, Offload, Offloading,
+    offload_rule,
 };
 pub use host::{ForeignChain, ForeignTable, Host, MarkChange, Missing};
 pub use jhash::jhash;

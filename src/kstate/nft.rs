@@ -51,7 +51,7 @@ pub enum Role {
     Learned,
 }
 
-/// A key or a value, as the kernel holds it. Of those that there are many of none is longer.
+/// A key or a value, as the kernel holds it. Of those that there are many of hardly any is longer.
 pub type Bytes = SmallVec<[u8; 16]>;
 
 /// What a key leads to.

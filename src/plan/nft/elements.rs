@@ -81,7 +81,7 @@ pub fn detour_key(source: SocketAddr, destination: SocketAddr) -> Bytes {
 
 /// Every pair of a policy and an uplink that it may use.
 fn takes(layout: &Layout) -> Elements {
-    let mut takes = Elements::new();
+    let mut takes = Vec::new();
     for (policy, policy_id) in layout.policies() {
         for name in policy.tiers.iter().flatten() {
             let Some(id) = layout.ids.uplinks.get(name) else {
@@ -89,10 +89,10 @@ fn takes(layout: &Layout) -> Elements {
             };
             let mark = layout.policy_mark(policy_id).0 | layout.mark(*id).0;
             let verdict = Verdict::Goto(names::uplink(*id, name));
-            takes.insert(mark_bytes(mark), ElementData::Verdict(verdict));
+            takes.push((mark_bytes(mark), ElementData::Verdict(verdict)));
         }
     }
-    takes
+    takes.into_iter().collect()
 }
 
 fn add_family(table: &mut Builder, layout: &Layout, view: &View, family: Family) {

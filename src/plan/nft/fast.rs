@@ -16,15 +16,15 @@ use ipnet::IpNet;
 use super::build::{Builder, ONE_EACH, at_most, names, verdicts_of};
 use super::matching::{anonymous_set, nets_of, word};
 use crate::kstate::{
-    ElementData, Elements, FLOWTABLE, FieldType, Flowtable, OFFLOAD_CHAIN, OFFLOAD_RULE, Role,
-    Verdict, ifname_bytes,
+    ElementData, Elements, FLOWTABLE, FieldType, Flowtable, OFFLOAD_CHAIN, OFFLOAD_GATE,
+    OFFLOAD_RULE, Role, Verdict, ifname_bytes,
 };
 use crate::model::Family;
 use crate::plan::view::Layout;
 
 /// In `forward`: a packet of an established session that came in by an uplink.
 pub(super) fn rule() -> String {
-    format!("ct state established iifname vmap @{}", names::FAST)
+    format!("{OFFLOAD_GATE} iifname vmap @{}", names::FAST)
 }
 
 /// What goes to a server with a limit.

@@ -38,17 +38,17 @@ pub(super) fn add_sets(table: &mut Builder, layout: &Layout, family: Family) {
 
 fn add_part(table: &mut Builder, groups: &[Numbered<'_>], family: Family, part: u32) {
     let address = address_type(family);
-    let (mut targets, mut hosts, mut admit) = (Elements::new(), Elements::new(), Elements::new());
+    let (mut targets, mut hosts, mut admit) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups {
         for (server, id) in group.servers(family) {
             let key = mark_bytes(group.key(id).0);
-            hosts.insert(key.clone(), ElementData::Value(address_bytes(server.address)));
+            hosts.push((key.clone(), ElementData::Value(address_bytes(server.address))));
             if let Some(port) = server.port {
-                targets.insert(key.clone(), ElementData::Value(target(server.address, port)));
+                targets.push((key.clone(), ElementData::Value(target(server.address, port))));
             }
             if group.is_limited() {
                 let verdict = Verdict::Jump(way_in(group, server, id, family));
-                admit.insert(key, ElementData::Verdict(verdict));
+                admit.push((key, ElementData::Verdict(verdict)));
             }
         }
     }
@@ -67,7 +67,7 @@ fn add_part(table: &mut Builder, groups: &[Numbered<'_>], family: Family, part: 
     .take(if limited { 3 } else { 2 })
     {
         let attributes = format!("{}{counts}", room_for(elements.len()));
-        table.set(name, Role::Fixed, shape, &attributes, elements);
+        table.set(name, Role::Fixed, shape, &attributes, elements.into_iter().collect());
     }
 }
 

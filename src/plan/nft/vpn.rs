@@ -1,14 +1,14 @@
 //! Sessions that a server of a `vpn` service begins towards a client that is bound to it: they leave by
 //! the client's uplink, from the virtual address that the client knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::build::{Builder, Rules, address_type, map_of, names};
 use super::elements::address_bytes;
 use super::matching::{anonymous_set, word};
 use super::services::masked;
-use crate::kstate::{ElementData, Elements, FieldType, Role, concatenate, ifname_bytes};
+use crate::kstate::{ElementData, FieldType, Role, concatenate, ifname_bytes};
 use crate::model::{Family, PersistenceMode, UplinkId};
 use crate::plan::inbound::{Entrance, entrances_by, uplink_of, virtual_addresses};
 use crate::plan::view::{Layout, View};
@@ -92,7 +92,7 @@ fn add_sources(
     family: Family,
     callers: &[Entrance<'_>],
 ) {
-    let mut elements = Elements::new();
+    let mut elements = BTreeMap::new();
     for entrance in callers {
         let Some(at) = entrance.at else { continue };
         let Some(uplink) = layout.site.uplink(uplink_of(at)) else { continue };
@@ -100,13 +100,12 @@ fn add_sources(
         let Some(address) = addresses.iter().find(|a| Family::of(**a) == family) else { continue };
         for (_, server) in servers(layout, entrance) {
             let key = concatenate(&[ifname_bytes(&uplink.interface), address_bytes(server)]);
-            if !elements.contains_key(&key) {
-                elements.insert(key, ElementData::Value(address_bytes(*address)));
-            }
+            elements.entry(key).or_insert(ElementData::Value(address_bytes(*address)));
         }
     }
     let address = address_type(family);
     let shape = map_of(&[FieldType::IfName, address], address);
+    let elements = elements.into_iter().collect();
     table.set(names::calling_source(family), Role::Fixed, shape, "", elements);
 }
 
