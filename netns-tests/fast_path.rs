@@ -366,7 +366,7 @@ fn a_device_that_comes_back_takes_part_again(family: Family) {
     wait_offloaded(&site, &mut anew);
     site.assert_stay(&mut others, "another device is back");
     site.wait_settled();
-    assert_eq!(site.status()["kernel"]["state"], "applied");
+    site.wait_status("all is in force", |status| status["kernel"]["state"] == "applied");
 }
 
 fn bindings(site: &Site) -> Vec<Value> {

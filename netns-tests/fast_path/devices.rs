@@ -53,6 +53,26 @@ fn open(site: &Site, host: &str) -> Vec<Session> {
         .collect()
 }
 
+/// Kernels from 7 on (seen on 7.3) let a session in only by devices that are in the flowtable themselves, or whose
+/// lower device is: neither a bridge nor a PPP line over a serial line.
+fn takes_any_device() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a release");
+    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major.expect("a number") < 7
+}
+
+/// They go past the rules where the kernel has them do so, and work as ever where it does not.
+fn assert_carried_or_served(site: &Site, sessions: &mut [Session]) {
+    if takes_any_device() {
+        wait_offloaded(site, sessions);
+        assert_fast(site, sessions);
+        return;
+    }
+    for _ in 0..100 {
+        site.assert_stay(sessions, "along the rules");
+    }
+}
+
 fn devices(site: &Site) -> Vec<Value> {
     site.status()["fast_path"]["devices"].as_array().cloned().unwrap_or_default()
 }
@@ -75,28 +95,27 @@ fn hosts_behind_a_vlan_and_a_bridge_take_it(family: Family) {
     give_addresses(&site, 8, "br8", "eth8");
     let lans = "  guests: { interface: lan0.9 }\n  printers: { interface: br8 }\n";
     site.run(&profile(&format!("{lans}policies: [{{ name: all, balance: round-robin }}]\n")));
-    let mut sessions = Vec::new();
-    for number in [8, 9] {
+    let [mut bridged, mut tagged] = [8, 9].map(|number| {
         let host = match family {
             Family::V4 => format!("10.{number}.0.2"),
             Family::V6 => format!("fd00:{number}::2"),
         };
-        sessions.extend(open(&site, &host));
-    }
-    wait_offloaded(&site, &mut sessions);
-    assert_fast(&site, &mut sessions);
+        open(&site, &host)
+    });
+    wait_offloaded(&site, &mut tagged);
+    assert_fast(&site, &mut tagged);
+    assert_carried_or_served(&site, &mut bridged);
     let taken = devices(&site);
     assert!(["lan0.9", "br8"].iter().all(|device| taken.contains(&(*device).into())), "{taken:?}");
 
     // The bridge goes and comes back: what crossed it goes on.
     site.router().ip(&lines("link set port8 down")).expect("down");
     site.router().ip(&lines("link set port8 up")).expect("up");
-    for session in &mut sessions {
+    for session in &mut bridged {
         let speak = || session.ask(PATIENCE / 10).is_ok();
         until(PATIENCE, speak, |answered| *answered).expect("sessions go on");
     }
-    wait_offloaded(&site, &mut sessions);
-    assert_fast(&site, &mut sessions);
+    assert_carried_or_served(&site, &mut bridged);
 }
 
 /// `pppd` at both ends of a pair of pseudo-terminals; the ISP is that of lte.
@@ -146,7 +165,6 @@ fn sessions_over_a_ppp_line_take_it(family: Family) {
     let mut sessions = open(&site, &site.host(1).to_string());
     let seen = sessions[0].seen.ip().to_string();
     assert!([ours, "2001:db8:3::66"].contains(&&*seen), "{seen}");
-    wait_offloaded(&site, &mut sessions);
-    assert_fast(&site, &mut sessions);
+    assert_carried_or_served(&site, &mut sessions);
     assert!(devices(&site).contains(&"ppp0".into()), "{:?}", devices(&site));
 }
