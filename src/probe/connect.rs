@@ -23,7 +23,12 @@ pub(super) async fn ask(to: SocketAddr, path: Option<&Path>) -> Result<Duration,
 pub(super) async fn connect(to: SocketAddr, path: Option<&Path>) -> Result<TcpStream, String> {
     let socket = bound(Type::STREAM, Protocol::TCP, to, path)?;
     let socket = TcpSocket::from_std_stream(socket.into());
-    socket.connect(to).await.map_err(|error| plain(&error))
+    let stream = socket.connect(to).await.map_err(|error| plain(&error))?;
+    // On an address of this host, by chance, from the very port that was asked: it met itself.
+    match stream.local_addr() {
+        Ok(own) if own == to => Err("connection refused".to_owned()),
+        _ => Ok(stream),
+    }
 }
 
 /// A datagram socket that hears one partner alone, by this path, or by what routes say.

@@ -100,6 +100,15 @@ fn a_connection_is_an_answer_and_a_refusal_a_wrong_one() {
 }
 
 #[test]
+fn a_connection_to_itself_is_no_answer() {
+    play(|me| async move {
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40000").unwrap();
+        let to = SocketAddr::new(me, 40_000);
+        assert_eq!(wrong(ask(Target::Tcp(to), me).await), "connection refused");
+    });
+}
+
+#[test]
 fn a_resolver_must_answer_without_error() {
     play(|me| async move {
         let server = UdpSocket::bind((me, 53)).await.unwrap();
