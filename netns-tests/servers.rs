@@ -265,6 +265,10 @@ fn a_server_that_was_left_and_goes_on_sending_keeps_no_client(family: Family) {
     let sends = |client: usize, port: u16| {
         let to = SocketAddr::new(caller(family, client), port);
         site.dmz().send(SocketAddr::new(server, 7000), to).expect("send");
+        to
+    };
+    let begins = |client: usize, port: u16| {
+        let to = sends(client, port);
         let begun =
             || site.command("conntrack", &["-L", "-f", scene.word(), "-d", &to.ip().to_string()]);
         let of_port = format!("sport=7000 dport={port} ");
@@ -272,11 +276,14 @@ fn a_server_that_was_left_and_goes_on_sending_keeps_no_client(family: Family) {
             .expect("a session begins");
     };
     // It has begun sessions of its own, too.
-    ports.clone().for_each(|port| sends(1, port));
+    ports.clone().for_each(|port| begins(1, port));
     assert_eq!(site.homing(&["server", &format!("web/{name}"), "disable"]).code, Some(0));
     let left = || site.command("conntrack", &["-L", "-f", scene.word(), "-p", "udp"]).stdout;
     until(PATIENCE, left, |all| !all.contains(&server.to_string())).expect("its sessions leave");
-    ports.clone().for_each(|port| sends(0, port));
+    // What these begin may be gone before anybody looks.
+    for port in ports.clone() {
+        sends(0, port);
+    }
     for port in ports {
         for client in [0, 1] {
             let now = scene.send(client, port, "fiber", 7000);
