@@ -29,7 +29,6 @@ fn answer_for(bytes: &[u8]) -> Option<Vec<u8>> {
     }
     let reason = match StatusCode::from_u16(code).ok()? {
         StatusCode::BAD_REQUEST => "this is no request of HTTP/1.1".to_owned(),
-        StatusCode::URI_TOO_LONG => "the path is too long".to_owned(),
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
             "the head of the request is too long, or has too many fields".to_owned()
         }

@@ -35,6 +35,8 @@ const FLOWTABLE_HARDWARE: u32 = 1;
 const FLOWTABLE_COUNTER: u32 = 2;
 /// How often reading is begun anew when a transaction comes between.
 const ATTEMPTS: usize = 10;
+/// A table with more sets than this is read by two sockets at once, which takes little more than half the time.
+const MANY_SETS: usize = 64;
 
 /// What was read in one generation of the rule set.
 #[derive(Debug, Default)]
@@ -112,9 +114,6 @@ fn family_name(family: u8) -> &'static str {
         _ => "unknown",
     }
 }
-
-/// A table with more sets than this is read by two sockets at once, which takes little more than half the time.
-const MANY_SETS: usize = 64;
 
 fn table(channel: &mut Channel) -> Result<NftTable, KernelError> {
     let headers = sets(channel)?;

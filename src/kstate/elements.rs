@@ -67,11 +67,6 @@ impl Elements {
         self.0.iter().map(|(key, _)| key)
     }
 
-    /// What the keys lead to, in their order.
-    pub fn values(&self) -> impl Iterator<Item = &ElementData> {
-        self.0.iter().map(|(_, data)| data)
-    }
-
     /// Those that are not so in `other`.
     #[must_use]
     pub fn missing_in(&self, other: &Elements) -> Elements {
