@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 pub(super) use self::way::Way;
-use self::way::{is_unchecked, way};
+use self::way::{Shared, is_unchecked, way};
 use super::events::{Level, Told};
 use super::judge::describe;
 use crate::health::{Action, Board, Figures, Health, Member, Question, Terms};
@@ -27,6 +27,9 @@ use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, Standings};
 const MOST_OPEN: usize = 1024;
 /// A server that recovered gets a little more of its share so often.
 const RAMP_STEP: Duration = Duration::from_secs(1);
+
+/// Inquiries by address and port.
+type Places = BTreeMap<(IpAddr, u16), SmallVec<[u64; 1]>>;
 
 /// A server of a group.
 pub(super) type Seat = (Name, Name);
@@ -54,8 +57,6 @@ struct Inquiry {
 pub(super) struct Checks {
     /// Boxed: there may be thousands, and most nodes of a tree are half empty.
     inquiries: BTreeMap<u64, Box<Inquiry>>,
-    /// By address and port.
-    by_server: BTreeMap<(IpAddr, u16), SmallVec<[u64; 1]>>,
     seats: BTreeMap<Seat, (u64, bool)>,
     due: BTreeSet<(Instant, u64)>,
     /// Questions that were not answered yet.
@@ -76,6 +77,10 @@ pub(super) struct Checks {
     told: Vec<Told>,
 }
 
+fn terms_of(check: &Check) -> Terms {
+    Terms { pace: check.pace, degraded: check.degraded, hold_down: check.hold_down }
+}
+
 impl Checks {
     /// `before`: how servers answered a moment ago, before a restart.
     pub(super) fn new(layout: &Layout, before: &Standings, seed: u64, now: Instant) -> Checks {
@@ -94,17 +99,24 @@ impl Checks {
     pub(super) fn adopt(&mut self, layout: &Layout, now: Instant) {
         let before = std::mem::take(&mut self.groups);
         let mut seats = Vec::new();
+        let mut places = Places::new();
+        for (id, inquiry) in &self.inquiries {
+            let place = (inquiry.way.server, inquiry.way.port);
+            places.entry(place).or_default().push(*id);
+        }
+        let (mut kinds, mut terms) = (Shared::default(), Shared::default());
         for inquiry in self.inquiries.values_mut() {
             inquiry.users.clear();
         }
         for group in layout.site.groups.values() {
+            let terms = terms.of(terms_of(&group.check));
             let services: Vec<&Service> = layout.uses.services(&layout.site, &group.name).collect();
             for server in &group.servers {
                 let seat = (group.name.clone(), server.name.clone());
-                let way = way(group, server, &services);
+                let way = way(group, server, &services, &mut kinds);
                 let remembered = before.get(&seat.0).and_then(|known| known.get(&seat.1));
                 let unchecked = is_unchecked(&way.kind, &services);
-                let id = self.inquire(way, &group.check, remembered.map(|s| s.health), now);
+                let id = self.inquire(way, &terms, remembered.map(|s| s.health), &mut places, now);
                 if let Some(inquiry) = self.inquiries.get_mut(&id) {
                     inquiry.users.push(seat.clone());
                 }
@@ -115,10 +127,6 @@ impl Checks {
         self.admin.retain(|seat, _| self.seats.contains_key(seat));
         self.ramps.retain(|seat, _| self.seats.contains_key(seat));
         self.inquiries.retain(|_, inquiry| !inquiry.users.is_empty());
-        self.by_server.retain(|_, ids| {
-            ids.retain(|id| self.inquiries.contains_key(id));
-            !ids.is_empty()
-        });
         self.due.retain(|(_, id)| self.inquiries.contains_key(id));
         let mut groups: BTreeMap<Name, GroupStanding> = BTreeMap::new();
         for seat in self.seats.keys() {
@@ -142,31 +150,24 @@ impl Checks {
     fn inquire(
         &mut self,
         way: Way,
-        check: &Check,
+        terms: &Arc<Terms>,
         remembered: Option<Health>,
+        places: &mut Places,
         now: Instant,
     ) -> u64 {
-        let terms = Terms {
-            fall: check.pace.fall,
-            rise: check.pace.rise,
-            degraded: check.degraded,
-            hold_down: check.hold_down,
-        };
         let place = (way.server, way.port);
         let same = |id: &u64| {
             let known = self.inquiries.get(id);
-            known.is_some_and(|one| one.way == way && one.board.asks_as(0, check.pace, terms))
+            known.is_some_and(|one| one.way == way && one.board.is_on(0, terms))
         };
-        if let Some(id) = self.by_server.get(&place).and_then(|ids| ids.iter().copied().find(same))
-        {
+        if let Some(id) = places.get(&place).and_then(|ids| ids.iter().copied().find(same)) {
             return id;
         }
         self.last += 1;
         let member = Member {
             targets: vec![0],
             quorum: 1,
-            pace: check.pace,
-            terms,
+            terms: terms.clone(),
             metered: false,
             remembered: remembered.filter(|health| *health != Health::Unknown),
         };
@@ -177,7 +178,7 @@ impl Checks {
         self.due.extend(due.map(|due| (due, self.last)));
         let inquiry = Inquiry { way, board, users: SmallVec::new(), due };
         self.inquiries.insert(self.last, Box::new(inquiry));
-        self.by_server.entry(place).or_default().push(self.last);
+        places.entry(place).or_default().push(self.last);
         self.last
     }
 

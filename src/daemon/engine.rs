@@ -49,6 +49,8 @@ use crate::probe::Path;
 const SPACING: Duration = Duration::from_millis(20);
 /// How often the kernel is looked at when it tells nothing.
 const PATROL: Duration = Duration::from_secs(5);
+/// Nor does it take more than a fortieth of the time.
+const PATROL_REST: u32 = 40;
 /// What is kept of uplinks is not older than this while the process lives.
 const KEEPING: Duration = Duration::from_secs(120);
 /// A timer that comes later than this says that this process was held up; then so much time is given
@@ -178,6 +180,8 @@ pub(super) struct Engine {
     running: bool,
     due: Instant,
     started: Option<Instant>,
+    /// How long the last round took.
+    took: Duration,
     failures: u32,
     authors: BTreeSet<String>,
     settled: u64,
@@ -192,6 +196,8 @@ impl Engine {
     pub(super) fn new(layout: Arc<Layout>, before: &Standings, seed: u64, now: Instant) -> Engine {
         let judge = Judge::new(&layout, before, seed, now);
         let checks = Checks::new(&layout, before, seed, now);
+        let mut loads = LoadDealing::default();
+        loads.adopt(&layout);
         let admin = before.admin.clone();
         let groups = checks.groups();
         let standings = Standings { admin: admin.clone(), groups, ..judge.standings() };
@@ -200,7 +206,7 @@ impl Engine {
             standings: Arc::new(standings),
             judge,
             checks,
-            loads: LoadDealing::default(),
+            loads,
             admin,
             told: BTreeMap::new(),
             chosen: BTreeMap::new(),
@@ -234,6 +240,7 @@ impl Engine {
             running: false,
             due: now,
             started: None,
+            took: Duration::ZERO,
             failures: 0,
             authors: BTreeSet::new(),
             settled: 0,
@@ -271,6 +278,7 @@ impl Engine {
                 self.server_moves.wish(&self.layout, &layout);
                 self.layout = layout;
                 self.checks.adopt(&self.layout, now);
+                self.loads.adopt(&self.layout);
                 let uplinks = &self.layout.site.uplinks;
                 self.admin.retain(|name, _| uplinks.iter().any(|uplink| uplink.name == *name));
                 self.judge.adopt(&self.layout, now);
@@ -461,7 +469,7 @@ impl Engine {
 
     /// Whether live connections are wanted, once a second.
     pub(super) fn wants_loads(&self) -> bool {
-        LoadDealing::is_needed(&self.layout)
+        self.loads.is_needed()
     }
 
     /// Whether rates are wanted, once a second.
@@ -492,7 +500,7 @@ impl Engine {
         self.live.set(&self.standings);
         self.running = true;
         self.started = Some(now);
-        self.due = now + PATROL;
+        self.due = now + PATROL.max(self.took * PATROL_REST);
         Action::Round(Round {
             layout: self.layout.clone(),
             generation: self.generation,

@@ -25,12 +25,19 @@ pub(super) struct LoadDealing {
     dealers: BTreeMap<(Name, Family), Dealer>,
     loads: Loads,
     dealt: Option<Instant>,
+    /// Some group chooses by measure. Kept, as there may be thousands, and it is asked at every turn.
+    needed: bool,
 }
 
 impl LoadDealing {
+    /// For the groups of this site.
+    pub(super) fn adopt(&mut self, layout: &Layout) {
+        self.needed = layout.site.groups.values().any(|group| group.balance.is_measured());
+    }
+
     /// Whether any group chooses by measure.
-    pub(super) fn is_needed(layout: &Layout) -> bool {
-        layout.site.groups.values().any(|group| group.balance.is_measured())
+    pub(super) fn is_needed(&self) -> bool {
+        self.needed
     }
 
     /// Servers have so many live connections by now.

@@ -29,7 +29,7 @@ use super::reconciler::{InForce, Order, Reconciler};
 use super::report::Report;
 use super::requests::{Census, Refusal, Request};
 use super::run::RunError;
-use super::status::{Sample, Status};
+use super::status::{Reading, Sample, Status};
 use super::sweeper::Sweeper;
 use super::usher::Usher;
 use super::walker::Walk;
@@ -92,8 +92,6 @@ enum Done {
 
 /// Whom figures are for.
 enum For {
-    /// The rates.
-    Rates,
     /// This asker.
     Status(oneshot::Sender<Status>),
     /// The same, who wants to know more.
@@ -115,7 +113,8 @@ pub(super) struct MainTask {
     again: bool,
     /// Who waits for which generation.
     waiting: Vec<(u64, Reply)>,
-    sample: Option<Sample>,
+    /// What devices had carried a while ago: the rates are since then.
+    reading: Option<Reading>,
     last_steer: Option<Duration>,
     prober: Prober,
     /// The ways on which answers come back: of targets, and of servers.
@@ -157,7 +156,7 @@ impl MainTask {
             loading: false,
             again: false,
             waiting: Vec::new(),
-            sample: None,
+            reading: None,
             last_steer: None,
             prober: Prober::default(),
             answers: mpsc::unbounded_channel(),
@@ -246,7 +245,7 @@ impl MainTask {
                     Err(error) => tracing::error!("a task of ours ended: {error}"),
                 },
                 _ = hangup.recv() => self.reload(None),
-                _ = sampling.tick() => self.measure(For::Rates),
+                _ = sampling.tick() => self.sample(),
                 _ = traffic.tick(), if self.engine.wants_traffic() => self.read_traffic(),
                 _ = loads.tick(), if self.engine.wants_loads() => self.read_loads(),
                 _ = watchdog.tick() => {
@@ -454,7 +453,6 @@ impl MainTask {
             // Whoever does not wait any more does not mind.
             Done::Measured(sample, For::Status(reply)) => drop(reply.send(self.status(&sample))),
             Done::Measured(sample, For::Census(reply)) => drop(reply.send(self.census(*sample))),
-            Done::Measured(sample, For::Rates) => self.sample = Some(*sample),
             Done::Loads(loads) => {
                 if let Some(loads) = loads {
                     self.handle(Event::Loads(loads));

@@ -38,6 +38,8 @@ const LONGEST_REST: Duration = Duration::from_secs(15);
 pub(super) enum Asked {
     /// Read figures.
     Measures(Arc<Layout>, oneshot::Sender<Measures>),
+    /// Count the sessions, so that the count is at hand when somebody asks.
+    Count(Arc<Layout>),
     /// Explain where a session goes.
     Explain(
         Arc<Layout>,
@@ -99,6 +101,7 @@ impl Worker {
             // An answer that nobody waits for any more is dropped.
             match question {
                 Asked::Measures(layout, reply) => drop(reply.send(self.measure(&layout))),
+                Asked::Count(layout) => drop(self.counts(&layout)),
                 Asked::Explain(layout, standings, question, reply) => {
                     let answer = explain(&mut self.tools.kernel, &layout, &standings, &question);
                     drop(reply.send(answer));

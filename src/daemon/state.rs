@@ -449,7 +449,7 @@ mod tests {
     }
 
     fn numbers(uplinks: &[(&str, u8)]) -> Remembered {
-        let uplinks = uplinks.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
+        let uplinks = uplinks.iter().map(|(name, id)| (Name::new(name).unwrap(), *id)).collect();
         Remembered { uplinks, ..Remembered::default() }
     }
 

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::checks::{Checks, Seat};
+use super::dealing::Carried;
 use super::judge::{Judge, overall};
 use super::report::{Measures, Report};
 use super::status_services::{self, GroupStatus, ServiceStatus};
@@ -197,12 +198,19 @@ pub(super) struct Sample {
     pub(super) measures: Measures,
 }
 
+/// What devices had carried at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    pub(super) at: Instant,
+    pub(super) bytes: Carried,
+}
+
 impl Sample {
-    /// Bits per second received and sent by a device since an earlier sample.
-    fn rates(&self, earlier: &Sample, uplink: &Uplink) -> Option<(f64, f64)> {
-        let seconds = self.at.duration_since(earlier.at).as_secs_f64();
+    /// Bits per second received and sent by a device since an earlier reading.
+    fn rates(&self, earlier: &Reading, uplink: &Uplink) -> Option<(f64, f64)> {
+        let seconds = self.at.saturating_duration_since(earlier.at).as_secs_f64();
         let now = self.measures.bytes.get(&uplink.interface)?;
-        let then = earlier.measures.bytes.get(&uplink.interface)?;
+        let then = earlier.bytes.get(&uplink.interface)?;
         let rate = |now: u64, then: u64| now.saturating_sub(then) as f64 * 8.0 / seconds;
         (seconds > 0.1).then(|| (rate(now.0, then.0), rate(now.1, then.1)))
     }
@@ -215,7 +223,7 @@ pub(super) fn build_status(
     view: Option<&View>,
     judge: &Judge,
     background: &Background<'_>,
-    earlier: Option<&Sample>,
+    earlier: Option<&Reading>,
     now: &Sample,
 ) -> Status {
     let nothing = View::default();

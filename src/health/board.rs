@@ -7,13 +7,14 @@
 mod verdicts;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::machine::{Health, Judgement, Machine, Terms};
 use super::referee::Referee;
 use super::rounds::Rounds;
 use super::window::Figures;
-use crate::model::{Outcome, Pace};
+use crate::model::Outcome;
 
 /// Failures in a row of one target over one member, after which the others are asked.
 const SUSPICIOUS: u32 = 2;
@@ -25,10 +26,8 @@ pub struct Member {
     pub targets: Vec<usize>,
     /// How many must answer for a round to be good.
     pub quorum: u32,
-    /// Its rhythm.
-    pub pace: Pace,
-    /// When health changes.
-    pub terms: Terms,
+    /// How it is judged.
+    pub terms: Arc<Terms>,
     /// Asked seldom while up.
     pub metered: bool,
     /// Its health before a restart, if that is known.
@@ -87,9 +86,9 @@ struct State {
     /// It can be asked over.
     able: bool,
     /// What was answered wrongly in the last round, if that was a bad one.
-    wrong: Option<String>,
+    wrong: Option<Box<str>>,
     /// Why it was convicted without being asked, if no good round came after it.
-    convicted: Option<String>,
+    convicted: Option<Box<str>>,
 }
 
 impl Board {
@@ -98,10 +97,10 @@ impl Board {
     pub fn new(members: Vec<Member>, private: BTreeSet<usize>, seed: u64, now: Instant) -> Board {
         let state = |member: Member| State {
             machine: match member.remembered {
-                Some(health) => Machine::remembered(member.terms, health),
-                None => Machine::new(member.terms),
+                Some(health) => Machine::remembered(member.terms.clone(), health),
+                None => Machine::new(member.terms.clone()),
             },
-            rounds: Rounds::new(member.pace, member.metered, member.targets.len(), now),
+            rounds: Rounds::new(member.terms, member.metered, member.targets.len(), now),
             able: false,
             wrong: None,
             convicted: None,
@@ -138,9 +137,8 @@ impl Board {
     }
 
     /// Whether it is asked and judged so.
-    pub fn asks_as(&self, member: usize, pace: Pace, terms: Terms) -> bool {
-        let known = self.members.get(member);
-        known.is_some_and(|known| known.rounds.pace() == pace && known.machine.terms() == &terms)
+    pub fn is_on(&self, member: usize, terms: &Terms) -> bool {
+        self.members.get(member).is_some_and(|known| known.machine.terms() == terms)
     }
 
     /// Whether its last round was bad.
@@ -216,7 +214,7 @@ impl Board {
             let asked = |state: &&mut State| state.able && !state.targets.is_empty();
             let Some(state) = board.members.get_mut(member).filter(asked) else { return };
             if state.machine.health() != Health::Down {
-                state.convicted = Some(why);
+                state.convicted = Some(why.into());
                 state.machine.convict(now);
             }
         })
@@ -333,7 +331,7 @@ impl Board {
         if answered {
             state.rounds.doubt(now);
         }
-        if failures >= SUSPICIOUS.min(state.machine.terms().fall) {
+        if failures >= SUSPICIOUS.min(state.machine.terms().pace.fall) {
             self.ask_others(member, target, now, actions);
         }
     }

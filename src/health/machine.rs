@@ -1,10 +1,10 @@
 //! One member's health.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::window::Window;
-use crate::model::{Degraded, Outcome};
+use crate::model::{Degraded, Outcome, Pace};
 
 /// Flaps are counted over this time.
 const FLAPS_WITHIN: Duration = Duration::from_secs(600);
@@ -42,13 +42,11 @@ impl Health {
     }
 }
 
-/// When health changes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// How a member is judged: how often it is asked, and when its health changes.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
-    /// Bad rounds in a row that lead to `down`.
-    pub fall: u32,
-    /// Good rounds in a row that lead out of it.
-    pub rise: u32,
+    /// Its rhythm.
+    pub pace: Pace,
     /// When one that answers is `degraded`.
     pub degraded: Option<Degraded>,
     /// How long a recovered member must stay good.
@@ -75,14 +73,14 @@ pub enum Judgement {
 /// Judges one member.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    terms: Terms,
+    terms: Arc<Terms>,
     health: Health,
     judgement: Judgement,
     /// Good rounds in a row, or bad ones.
     streak: Streak,
     window: Window,
     /// When it fell, lately.
-    falls: VecDeque<Instant>,
+    falls: Vec<Instant>,
     /// It has been up, or degraded, since the start.
     has_been_up: bool,
 }
@@ -95,24 +93,24 @@ enum Streak {
 
 impl Machine {
     /// One of which nothing is known.
-    pub fn new(terms: Terms) -> Machine {
+    pub fn new(terms: Arc<Terms>) -> Machine {
         Machine {
             terms,
             health: Health::Unknown,
             judgement: Judgement::Waiting,
             streak: Streak::Good(0),
             window: Window::default(),
-            falls: VecDeque::new(),
+            falls: Vec::new(),
             has_been_up: false,
         }
     }
 
     /// One whose health was known a moment ago, before a restart: it stays so until a verdict.
-    pub fn remembered(terms: Terms, health: Health) -> Machine {
+    pub fn remembered(terms: Arc<Terms>, health: Health) -> Machine {
         Machine { health, ..Machine::new(terms) }
     }
 
-    /// When its health changes.
+    /// How it is judged.
     pub(super) fn terms(&self) -> &Terms {
         &self.terms
     }
@@ -162,10 +160,10 @@ impl Machine {
             return;
         }
         match self.streak {
-            Streak::Bad(count) if count >= self.terms.fall => {
+            Streak::Bad(count) if count >= self.terms.pace.fall => {
                 self.fall(Judgement::Silent(count), now);
             }
-            Streak::Good(count) if count >= self.terms.rise => self.answer(now),
+            Streak::Good(count) if count >= self.terms.pace.rise => self.answer(now),
             _ if self.judgement != Judgement::Waiting => self.weigh(),
             _ => {}
         }
@@ -216,7 +214,7 @@ impl Machine {
 
     fn fall(&mut self, why: Judgement, now: Instant) {
         if self.health >= Health::Degraded {
-            self.falls.push_back(now);
+            self.falls.push(now);
         }
         self.health = Health::Down;
         self.judgement = why;

@@ -1,9 +1,11 @@
 //! When one member is asked, and what its rounds came to.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::model::{Outcome, Pace};
+use super::machine::Terms;
+use crate::model::Outcome;
 
 /// An answer is late after this time at least.
 const LATE: Duration = Duration::from_millis(100);
@@ -15,7 +17,7 @@ const THRIFT: u32 = 10;
 /// One member's rounds.
 #[derive(Debug, Clone)]
 pub(super) struct Rounds {
-    pace: Pace,
+    terms: Arc<Terms>,
     metered: bool,
     /// In the order of their start.
     pub(super) open: VecDeque<Round>,
@@ -26,7 +28,7 @@ pub(super) struct Rounds {
     /// In doubt: since this round.
     doubt: Option<Doubt>,
     /// Smoothed round-trip time, by place in the member's targets.
-    smoothed: Vec<Option<Duration>>,
+    smoothed: Box<[Option<Duration>]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,16 +50,16 @@ pub(super) struct Round {
 }
 
 impl Rounds {
-    pub(super) fn new(pace: Pace, metered: bool, targets: usize, now: Instant) -> Rounds {
+    pub(super) fn new(terms: Arc<Terms>, metered: bool, targets: usize, now: Instant) -> Rounds {
         Rounds {
-            pace,
+            terms,
             metered,
             open: VecDeque::new(),
             started: 0,
             next: now,
             held: false,
             doubt: Some(Doubt { since: 0, good: 0 }),
-            smoothed: vec![None; targets],
+            smoothed: vec![None; targets].into(),
         }
     }
 
@@ -67,10 +69,6 @@ impl Rounds {
         self.next = now;
         self.smoothed.fill(None);
         self.doubt = Some(Doubt { since: self.started, good: 0 });
-    }
-
-    pub(super) fn pace(&self) -> Pace {
-        self.pace
     }
 
     /// The first round is over.
@@ -83,14 +81,14 @@ impl Rounds {
     }
 
     pub(super) fn timeout(&self) -> Duration {
-        self.pace.timeout
+        self.terms.pace.timeout
     }
 
     /// The next time at which something is due: a round, a late answer, or the end of a round.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let next = (!self.held).then_some(self.next);
         let waiting = self.open.iter().find(|round| unanswered(round).next().is_some());
-        let ends = waiting.map(|round| round.started + self.pace.timeout);
+        let ends = waiting.map(|round| round.started + self.terms.pace.timeout);
         let late = || {
             let waiting = self.open.iter().flat_map(|round| {
                 let open = unanswered(round).filter(|(_, place)| !round.late[*place]);
@@ -123,9 +121,9 @@ impl Rounds {
         }
         self.started += 1;
         let period = match self.doubt {
-            Some(_) => self.pace.interval / HASTE,
-            None if self.metered && up => self.pace.interval * THRIFT,
-            None => self.pace.interval,
+            Some(_) => self.terms.pace.interval / HASTE,
+            None if self.metered && up => self.terms.pace.interval * THRIFT,
+            None => self.terms.pace.interval,
         };
         self.next = now + period.mul_f64(jitter);
         self.open.push_back(Round {
@@ -156,7 +154,7 @@ impl Rounds {
 
     /// The questions whose time is over, as round and place.
     pub(super) fn timed_out(&self, now: Instant) -> Vec<(u64, usize)> {
-        let over = self.open.iter().filter(|round| round.started + self.pace.timeout <= now);
+        let over = self.open.iter().filter(|round| round.started + self.terms.pace.timeout <= now);
         over.flat_map(unanswered).collect()
     }
 
@@ -179,7 +177,7 @@ impl Rounds {
 
     fn late_after(&self, place: usize) -> Duration {
         let smoothed = self.smoothed.get(place).copied().flatten().unwrap_or_default();
-        LATE.max(smoothed * 4).min(self.pace.timeout)
+        LATE.max(smoothed * 4).min(self.terms.pace.timeout)
     }
 
     /// From now on rounds follow fast, until it is clear how the member does.
@@ -192,7 +190,7 @@ impl Rounds {
 
     /// A round was judged: enough good ones in a row, or a fall, end the doubt.
     pub(super) fn judged(&mut self, number: u64, good: bool, down: bool) {
-        let rise = self.pace.rise;
+        let rise = self.terms.pace.rise;
         let Some(doubt) = &mut self.doubt else { return };
         if number <= doubt.since {
             return;

@@ -1,15 +1,17 @@
 //! The machine's whole transition table.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Health, Judgement, Machine, Terms};
-use crate::model::{Degraded, Outcome};
+use crate::model::{Degraded, Outcome, Pace};
 
 const HOLD: Duration = Duration::from_secs(10);
 
-fn terms() -> Terms {
-    Terms { fall: 3, rise: 2, degraded: Some(Degraded::default()), hold_down: HOLD }
+fn terms() -> Arc<Terms> {
+    let pace = Pace { fall: 3, rise: 2, ..Pace::PROBE };
+    Arc::new(Terms { pace, degraded: Some(Degraded::default()), hold_down: HOLD })
 }
 
 /// A machine and its clock: a step is a second.

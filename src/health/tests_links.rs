@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Action, Board, Health, Member, Question, Terms};
@@ -40,18 +41,15 @@ struct Sim {
     asked: u64,
 }
 
+fn terms(pace: Pace) -> Arc<Terms> {
+    Arc::new(Terms { pace, degraded: Some(Degraded::default()), hold_down: 10 * SECOND })
+}
+
 fn member(targets: &[usize], quorum: u32) -> Member {
-    let pace = Pace::PROBE;
     Member {
         targets: targets.to_vec(),
         quorum,
-        pace,
-        terms: Terms {
-            fall: pace.fall,
-            rise: pace.rise,
-            degraded: Some(Degraded::default()),
-            hold_down: 10 * SECOND,
-        },
+        terms: terms(Pace::PROBE),
         metered: false,
         remembered: None,
     }
@@ -185,7 +183,7 @@ fn a_break_is_noticed_sooner_at_a_faster_pace() {
     let mut times = Vec::new();
     for seed in 1..=200 {
         let pace = Pace { interval: ms(100), timeout: ms(100), ..Pace::PROBE };
-        let fast = Member { pace, ..member(&[0, 1, 2], 1) };
+        let fast = Member { terms: terms(pace), ..member(&[0, 1, 2], 1) };
         let mut sim = Sim::new(seed, vec![fast.clone(), fast]);
         sim.run(5 * SECOND + ms(seed * 7 % 100));
         sim.lines[0].broken = true;

@@ -1,6 +1,5 @@
 //! The last outcomes of a member, and the figures that follow from them.
 
-use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -12,9 +11,9 @@ const SIZE: usize = 20;
 /// The last 20 outcomes, over all targets. There may be thousands of windows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Window {
-    outcomes: VecDeque<(u32, Option<Sample>)>,
+    outcomes: Vec<(u32, Option<Sample>)>,
     /// The last reply of each target.
-    last: Vec<(u32, Micros)>,
+    last: Box<[(u32, Micros)]>,
 }
 
 /// One reply.
@@ -61,8 +60,8 @@ impl Window {
                 let change = match self.last.iter_mut().find(|(one, _)| *one == target) {
                     Some((_, last)) => Some(std::mem::replace(last, rtt)),
                     None => {
-                        self.last.reserve_exact(1);
-                        self.last.push((target, rtt));
+                        let last = std::mem::take(&mut self.last).into_iter();
+                        self.last = last.chain([(target, rtt)]).collect();
                         None
                     }
                 };
@@ -72,9 +71,9 @@ impl Window {
             Outcome::Lost | Outcome::Wrong(_) => None,
         };
         if self.outcomes.len() == SIZE {
-            self.outcomes.pop_front();
+            self.outcomes.remove(0);
         }
-        self.outcomes.push_back((target, sample));
+        self.outcomes.push((target, sample));
     }
 
     /// What it says now.

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use litemap::LiteMap;
+use serde::{Deserialize as _, Deserializer, Serializer};
+
 use super::nft::names;
 use crate::kstate::{Bytes, ElementData, NftTable};
 use crate::model::{GroupId, Mark, MemberId, Name, PolicyId, ServerId, Site, UplinkId, natural_id};
@@ -17,28 +20,62 @@ pub struct Identities {
     /// Of groups.
     pub groups: BTreeMap<Name, GroupId>,
     /// Of servers, within their groups.
-    pub servers: BTreeMap<Name, BTreeMap<Name, ServerId>>,
+    pub servers: BTreeMap<Name, LiteMap<Name, ServerId>>,
 }
+
+/// Numbers of the members of one thing, by their names.
+pub(in crate::plan) type Numbers = LiteMap<Name, u8>;
 
 /// Numbers given before, from the state directory or read back from the kernel. Names that the
 /// profile no longer has stay remembered, so that they get their number back.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Remembered {
     /// Uplink name → id.
-    #[serde(default)]
-    pub uplinks: BTreeMap<String, u8>,
+    #[serde(default, deserialize_with = "names_alone", serialize_with = "as_map")]
+    pub uplinks: Numbers,
     /// Policy name → id.
-    #[serde(default)]
-    pub policies: BTreeMap<String, u8>,
+    #[serde(default, deserialize_with = "names_alone", serialize_with = "as_map")]
+    pub policies: Numbers,
     /// Group name → id.
-    #[serde(default)]
-    pub groups: BTreeMap<String, u32>,
+    #[serde(default, deserialize_with = "names_alone")]
+    pub groups: BTreeMap<Name, u32>,
     /// Group name → server name → id.
-    #[serde(default)]
-    pub servers: BTreeMap<String, BTreeMap<String, u8>>,
+    #[serde(default, deserialize_with = "groups_alone", serialize_with = "as_maps")]
+    pub servers: BTreeMap<Name, Numbers>,
     /// Keys of servers and their addresses, as the kernel has them: it does not know their names.
     #[serde(skip)]
     pub hosts: Vec<(Mark, IpAddr)>,
+}
+
+/// What is no name was never one of ours.
+fn named<Of, Into: FromIterator<(Name, Of)>>(found: BTreeMap<String, Of>) -> Into {
+    let named = |(name, of): (String, Of)| Some((Name::new(&name).ok()?, of));
+    found.into_iter().filter_map(named).collect()
+}
+
+fn names_alone<'de, D: Deserializer<'de>, Of, Into>(found: D) -> Result<Into, D::Error>
+where
+    Of: serde::Deserialize<'de>,
+    Into: FromIterator<(Name, Of)>,
+{
+    BTreeMap::deserialize(found).map(named)
+}
+
+fn groups_alone<'de, D: Deserializer<'de>>(found: D) -> Result<BTreeMap<Name, Numbers>, D::Error> {
+    let groups: BTreeMap<String, BTreeMap<String, u8>> = BTreeMap::deserialize(found)?;
+    Ok(named(groups.into_iter().map(|(group, servers)| (group, named(servers))).collect()))
+}
+
+fn as_map<S: Serializer>(numbers: &Numbers, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(numbers)
+}
+
+fn as_maps<S: Serializer>(
+    groups: &BTreeMap<Name, Numbers>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let of = |(group, servers)| (group, BTreeMap::from_iter(servers));
+    serializer.collect_map(groups.iter().map(of))
 }
 
 impl Remembered {
@@ -54,18 +91,16 @@ impl Remembered {
         for chain in table.chains.keys() {
             let mut parts = chain.splitn(3, '-');
             let (kind, id, name) = (parts.next(), parts.next(), parts.next());
-            if let (Some("group4" | "group6"), Some(Ok(id)), Some(name)) =
-                (kind, id.map(str::parse::<u32>), name)
-            {
-                remembered.groups.insert(name.to_owned(), id);
+            let name = name.and_then(|name| Name::new(name).ok());
+            let Some((id, name)) = id.zip(name) else { continue };
+            if let (Some("group4" | "group6"), Ok(id)) = (kind, id.parse::<u32>()) {
+                remembered.groups.insert(name, id);
                 continue;
             }
-            let Some((id, name)) = id.and_then(|id| id.parse::<u8>().ok()).zip(name) else {
-                continue;
-            };
+            let Ok(id) = id.parse::<u8>() else { continue };
             match kind {
-                Some("uplink") => remembered.uplinks.insert(name.to_owned(), id),
-                Some("policy4" | "policy6") => remembered.policies.insert(name.to_owned(), id),
+                Some("uplink") => remembered.uplinks.insert(name, id),
+                Some("policy4" | "policy6") => remembered.policies.insert(name, id),
                 _ => None,
             };
         }
@@ -85,13 +120,14 @@ impl Remembered {
 
     /// Adds the numbers now in force.
     pub fn learn(&mut self, identities: &Identities) {
-        let text = |name: &Name| name.as_str().to_owned();
-        self.uplinks.extend(identities.uplinks.iter().map(|(name, id)| (text(name), id.0)));
-        self.policies.extend(identities.policies.iter().map(|(name, id)| (text(name), id.0)));
-        self.groups.extend(identities.groups.iter().map(|(name, id)| (text(name), id.0)));
+        self.uplinks.extend(identities.uplinks.iter().map(|(name, id)| (name.clone(), id.0)));
+        self.policies.extend(identities.policies.iter().map(|(name, id)| (name.clone(), id.0)));
+        self.groups.extend(identities.groups.iter().map(|(name, id)| (name.clone(), id.0)));
         for (group, servers) in &identities.servers {
-            let known = self.servers.entry(text(group)).or_default();
-            known.extend(servers.iter().map(|(name, id)| (text(name), id.0)));
+            let known = self.servers.entry(group.clone()).or_default();
+            for (name, id) in servers {
+                known.insert(name.clone(), id.0);
+            }
         }
     }
 }
@@ -110,7 +146,7 @@ fn known_servers(
     site: &Site,
     groups: &BTreeMap<Name, GroupId>,
     remembered: &Remembered,
-) -> BTreeMap<String, BTreeMap<String, u8>> {
+) -> BTreeMap<Name, Numbers> {
     let mask = site.marks.server;
     let number = |key: &Mark| u8::try_from(mask.number(*key)).ok();
     let seats: BTreeMap<(u32, IpAddr), u8> = remembered
@@ -118,14 +154,13 @@ fn known_servers(
         .iter()
         .filter_map(|(key, address)| Some(((key.0 & !mask.0, *address), number(key)?)))
         .collect();
-    let mut known: BTreeMap<String, BTreeMap<String, u8>> = BTreeMap::new();
+    let mut known: BTreeMap<Name, Numbers> = BTreeMap::new();
     for (name, group) in &site.groups {
         let Some(bits) = groups.get(name).map(|id| id.bits(mask).0) else { continue };
         let servers = group.servers.iter();
-        let of_group = servers.filter_map(|server| {
-            Some((server.name.as_str().to_owned(), *seats.get(&(bits, server.address))?))
-        });
-        known.insert(name.as_str().to_owned(), of_group.collect());
+        let of_group = servers
+            .filter_map(|server| Some((server.name.clone(), *seats.get(&(bits, server.address))?)));
+        known.insert(name.clone(), of_group.collect());
     }
     for (group, servers) in &remembered.servers {
         let servers = servers.iter().map(|(name, id)| (name.clone(), *id));
@@ -150,7 +185,7 @@ pub fn identify(site: &Site, policies: &[Name], remembered: &Remembered) -> Iden
 }
 
 /// No session bears a group's number: any that is free will do, but a remembered one stays.
-fn number_groups(site: &Site, remembered: &BTreeMap<String, u32>) -> BTreeMap<Name, GroupId> {
+fn number_groups(site: &Site, remembered: &BTreeMap<Name, u32>) -> BTreeMap<Name, GroupId> {
     let known = |name: &Name| remembered.get(name.as_str()).copied().filter(|id| MOST_GROUPS > *id);
     let mut taken: BTreeSet<u32> = BTreeSet::from([0]);
     let mut given: BTreeMap<Name, GroupId> = BTreeMap::new();
@@ -175,16 +210,16 @@ const MOST_GROUPS: u32 = 1 << 22;
 
 fn number_servers(
     site: &Site,
-    remembered: &BTreeMap<String, BTreeMap<String, u8>>,
-) -> BTreeMap<Name, BTreeMap<Name, ServerId>> {
+    remembered: &BTreeMap<Name, Numbers>,
+) -> BTreeMap<Name, LiteMap<Name, ServerId>> {
     let most = site.marks.server.max().min(255);
-    let none = BTreeMap::new();
+    let none = Numbers::new();
     let number = |(name, group): (&Name, &crate::model::Group)| {
         let servers: Vec<_> = group.servers.iter().map(|server| (&server.name, None)).collect();
         let known = remembered.get(name.as_str()).unwrap_or(&none);
-        (name.clone(), assign(&servers, known, most))
+        (name.clone(), assign(&servers, known, most).into_iter().collect())
     };
-    let mut numbers: BTreeMap<_, BTreeMap<Name, ServerId>> =
+    let mut numbers: BTreeMap<_, LiteMap<Name, ServerId>> =
         site.groups.iter().map(number).collect();
     // An address and a number name one server of the site, also where groups share an address.
     let known = |group: &Name, server: &Name, id: ServerId| {
@@ -228,7 +263,7 @@ fn number_servers(
 /// none.
 fn assign<Id: MemberId>(
     names: &[(&Name, Option<u8>)],
-    remembered: &BTreeMap<String, u8>,
+    remembered: &Numbers,
     max: u32,
 ) -> BTreeMap<Name, Id> {
     let max = u8::try_from(max).unwrap_or(u8::MAX);
@@ -262,12 +297,7 @@ fn assign<Id: MemberId>(
     given
 }
 
-fn next_free(
-    name: &Name,
-    taken: &BTreeSet<u8>,
-    remembered: &BTreeMap<String, u8>,
-    max: u8,
-) -> Option<u8> {
+fn next_free(name: &Name, taken: &BTreeSet<u8>, remembered: &Numbers, max: u8) -> Option<u8> {
     let natural = natural_id(name.as_str(), u32::from(max));
     let candidates = (0..u32::from(max)).map(|n| ((natural - 1 + n) % u32::from(max) + 1) as u8);
     let mut free = candidates.filter(|id| !taken.contains(id));
@@ -282,7 +312,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::assign;
+    use super::{Numbers, Remembered, assign};
     use crate::model::{Name, UplinkId};
 
     fn names() -> impl Strategy<Value = Vec<Name>> {
@@ -290,19 +320,19 @@ mod tests {
             .prop_map(|set| set.iter().filter_map(|text| Name::new(text).ok()).collect())
     }
 
-    fn given_to(names: &[Name], remembered: &BTreeMap<String, u8>) -> BTreeMap<Name, UplinkId> {
+    fn given_to(names: &[Name], remembered: &Numbers) -> BTreeMap<Name, UplinkId> {
         let asked: Vec<_> = names.iter().map(|name| (name, None)).collect();
         assign(&asked, remembered, 62)
     }
 
-    fn memory(given: &BTreeMap<Name, UplinkId>) -> BTreeMap<String, u8> {
-        given.iter().map(|(name, id)| (name.to_string(), id.0)).collect()
+    fn memory(given: &BTreeMap<Name, UplinkId>) -> Numbers {
+        given.iter().map(|(name, id)| (name.clone(), id.0)).collect()
     }
 
     proptest! {
         #[test]
         fn numbers_are_unique_and_in_range(names in names()) {
-            let given = given_to(&names, &BTreeMap::new());
+            let given = given_to(&names, &Numbers::new());
             let unique: std::collections::BTreeSet<_> = given.values().collect();
             prop_assert_eq!(given.len(), names.len());
             prop_assert_eq!(unique.len(), names.len());
@@ -313,7 +343,7 @@ mod tests {
         fn insertion_removal_and_reordering_change_nobody(
             (old, mut new) in (names(), names()), keep in any::<prop::sample::Index>()
         ) {
-            let before = given_to(&old, &BTreeMap::new());
+            let before = given_to(&old, &Numbers::new());
             new.extend(old.iter().skip(keep.index(old.len())).cloned());
             new.sort();
             new.dedup();
@@ -328,7 +358,7 @@ mod tests {
     #[test]
     fn a_name_that_comes_back_gets_its_number_back() -> Result<(), crate::model::InvalidName> {
         let (fiber, cable) = (Name::new("fiber")?, Name::new("cable")?);
-        let before = given_to(&[fiber.clone(), cable.clone()], &BTreeMap::new());
+        let before = given_to(&[fiber.clone(), cable.clone()], &Numbers::new());
         let newcomers =
             (0..60).map(|n| Name::new(&format!("n{n}"))).collect::<Result<Vec<_>, _>>()?;
         let meanwhile = given_to(&newcomers, &memory(&before));
@@ -340,9 +370,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_are_maps_and_what_is_no_name_is_not_read() -> Result<(), serde_json::Error> {
+        let nothing = r#"{"uplinks":{},"policies":{},"groups":{},"servers":{}}"#;
+        assert_eq!(serde_json::to_string(&Remembered::default())?, nothing);
+        assert_eq!(serde_json::from_str::<Remembered>(nothing)?, Remembered::default());
+        let some = r#"{"uplinks":{"fiber":7},"policies":{},"groups":{"web":9},"servers":{"web":{"a":1,"b":2},"x":{}}}"#;
+        let read: Remembered = serde_json::from_str(some)?;
+        assert_eq!(serde_json::to_string(&read)?, some);
+        let odd = some.replace(r#""a":1"#, r#""a b":1"#).replace(r#""x":{}"#, r#""X":{"c":3}"#);
+        let read: Remembered = serde_json::from_str(&odd)?;
+        assert_eq!(
+            serde_json::to_string(&read)?,
+            some.replace(r#""a":1,"#, "").replace(r#","x":{}"#, "")
+        );
+        Ok(())
+    }
+
+    #[test]
     fn an_asked_number_wins_over_a_remembered_one() -> Result<(), crate::model::InvalidName> {
         let (fiber, cable) = (Name::new("fiber")?, Name::new("cable")?);
-        let remembered = BTreeMap::from([("cable".to_owned(), 7)]);
+        let remembered = Numbers::from_iter([(cable.clone(), 7)]);
         let given: BTreeMap<Name, UplinkId> =
             assign(&[(&cable, None), (&fiber, Some(7))], &remembered, 62);
         assert_eq!(given[&fiber], UplinkId(7));

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use litemap::LiteMap;
+
 use crate::health::Health;
 use crate::model::{Family, Name};
 
@@ -104,7 +106,7 @@ impl ServerStanding {
 }
 
 /// How the servers of one group answer.
-pub type GroupStanding = BTreeMap<Name, ServerStanding>;
+pub type GroupStanding = LiteMap<Name, ServerStanding>;
 
 /// How all of them answer. Of one that is left out nothing is known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,6 +1,7 @@
 //! How each server is asked.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::model::{CheckKind, Group, Protocol, Server, Service};
 
@@ -8,12 +9,36 @@ use crate::model::{CheckKind, Group, Protocol, Server, Service};
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::daemon) struct Way {
     pub(in crate::daemon) server: IpAddr,
-    pub(in crate::daemon) kind: CheckKind,
+    pub(in crate::daemon) kind: Arc<CheckKind>,
     pub(in crate::daemon) port: u16,
 }
 
+/// The last value of its kind, kept once: there may be thousands that ask alike.
+#[derive(Debug)]
+pub(super) struct Shared<T>(Option<Arc<T>>);
+
+impl<T> Default for Shared<T> {
+    fn default() -> Shared<T> {
+        Shared(None)
+    }
+}
+
+impl<T: PartialEq> Shared<T> {
+    pub(super) fn of(&mut self, value: T) -> Arc<T> {
+        match &self.0 {
+            Some(last) if **last == value => last.clone(),
+            _ => self.0.insert(Arc::new(value)).clone(),
+        }
+    }
+}
+
 /// How a server is asked, with what the profile leaves out.
-pub(super) fn way(group: &Group, server: &Server, services: &[&Service]) -> Way {
+pub(super) fn way(
+    group: &Group,
+    server: &Server,
+    services: &[&Service],
+    kinds: &mut Shared<CheckKind>,
+) -> Way {
     let takes = |service: &&&Service, protocol| service.protocols.contains(&protocol);
     let port_of = |protocol: Protocol| {
         let service = services.iter().find(|one| takes(one, protocol))?;
@@ -36,7 +61,7 @@ pub(super) fn way(group: &Group, server: &Server, services: &[&Service]) -> Way 
     let port = kind.port().or(port).or(well_known).unwrap_or(0);
     // A port that nobody names cannot be asked.
     let kind = if port == 0 { CheckKind::Icmp } else { kind };
-    Way { server: server.address, kind, port }
+    Way { server: server.address, kind: kinds.of(kind), port }
 }
 
 /// Whether an answer says nothing of what the server is there for.

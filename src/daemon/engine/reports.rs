@@ -30,6 +30,7 @@ impl Engine {
         actions: &mut Vec<Action>,
     ) {
         self.running = false;
+        self.took = report.took;
         if report.steps > 0 {
             self.evacuations.retry();
             self.airing.routes_changed(now);

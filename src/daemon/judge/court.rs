@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::events::{Level, Told};
@@ -134,7 +135,7 @@ impl Court {
         let path = paths.get(&(seat.name.clone(), self.family))?.clone();
         path.gateway?;
         self.gateways.insert(member, None);
-        let timeout = seat.member.pace.timeout;
+        let timeout = seat.member.terms.pace.timeout;
         let question = Question { member, target: GATEWAY, asked: now, timeout, round: None };
         let target = Target::Gateway;
         Some(Ruling::Ask(Box::new(Ask {
@@ -209,13 +210,11 @@ fn member(uplink: &Uplink, probe: &Probe, targets: Vec<usize>) -> Member {
     Member {
         targets,
         quorum: probe.quorum,
-        pace: probe.pace,
-        terms: Terms {
-            fall: probe.pace.fall,
-            rise: probe.pace.rise,
+        terms: Arc::new(Terms {
+            pace: probe.pace,
             degraded: Some(probe.degraded),
             hold_down: probe.hold_down,
-        },
+        }),
         metered: uplink.metered,
         remembered: None,
     }

@@ -7,9 +7,10 @@ use tokio::sync::oneshot;
 use super::super::failovers::Place;
 use super::super::reader::Asked;
 use super::super::requests::Census;
-use super::super::status::{Background, Sample, Status, build_status};
+use super::super::status::{Background, Reading, Sample, Status, build_status};
 use super::{Done, For, MainTask, PATIENCE};
 use crate::clock;
+use crate::kernel::read_device_bytes;
 
 impl MainTask {
     /// Has figures read.
@@ -21,6 +22,15 @@ impl MainTask {
             let measures = answer.ok().and_then(Result::ok).unwrap_or_default();
             Done::Measured(Box::new(Sample { at: clock::now(), measures }), whom)
         });
+    }
+
+    /// From here on rates are measured; and how many sessions there are is known before somebody asks.
+    pub(super) fn sample(&mut self) {
+        match read_device_bytes() {
+            Ok(bytes) => self.reading = Some(Reading { at: clock::now(), bytes }),
+            Err(error) => tracing::debug!("rates are not known: {error}"),
+        }
+        self.workers.reader.ask(Asked::Count(self.engine.layout.clone()));
     }
 
     pub(super) fn status(&self, now: &Sample) -> Status {
@@ -43,8 +53,8 @@ impl MainTask {
         let report = self.engine.report.as_ref();
         let view = self.engine.view();
         let judge = &self.engine.judge;
-        let sample = self.sample.as_ref();
-        build_status(&self.engine.layout, report, view.as_ref(), judge, &background, sample, now)
+        let earlier = self.reading.as_ref();
+        build_status(&self.engine.layout, report, view.as_ref(), judge, &background, earlier, now)
     }
 
     pub(super) fn census(&self, sample: Sample) -> Census {

@@ -85,7 +85,7 @@ impl Board {
     ) -> Fault {
         // Only what would convict must be known for certain.
         let bad = self.members[index].machine.bad_rounds() + 1;
-        let convicts = bad >= self.members[index].machine.terms().fall;
+        let convicts = bad >= self.members[index].machine.terms().pace.fall;
         let mut fault = Fault::Member;
         for target in targets {
             if self.private.contains(target) {
@@ -150,9 +150,9 @@ impl Board {
 }
 
 /// What was wrong with an answer.
-fn complaint(outcome: &Option<Outcome>) -> Option<String> {
+fn complaint(outcome: &Option<Outcome>) -> Option<Box<str>> {
     match outcome {
-        Some(Outcome::Wrong(why)) => Some(why.clone()),
+        Some(Outcome::Wrong(why)) => Some(why.as_str().into()),
         Some(Outcome::Reply(_) | Outcome::Lost) | None => None,
     }
 }

@@ -36,7 +36,7 @@ fn servers_get_their_numbers_back_from_the_kernel() {
         format!("  web: {{ servers: {{ {} }} }}\n", servers.join(", "))
     };
     let mut asked = Remembered::default();
-    asked.servers.insert("web".to_owned(), BTreeMap::from([("b".to_owned(), 77)]));
+    asked.servers.insert(name("web"), [(name("b"), 77)].into_iter().collect());
     let before = layout(&servers(&["a", "b", "c"]), &asked);
     assert_eq!(before.ids.servers[&name("web")][&name("b")].0, 77);
     let table = build_table(&before, &View::default(), &Snapshot::default());
@@ -60,12 +60,10 @@ fn a_recovered_server_gets_its_share_little_by_little_also_where_it_is_measured(
             slots: Some(slots),
             ..ServerStanding::default()
         };
-        let servers = BTreeMap::from([
-            (name("a"), standing(ramp, slots[0])),
-            (name("b"), standing(1000, slots[1])),
-            (name("c"), standing(1000, slots[2])),
-        ]);
-        let groups = Arc::new(BTreeMap::from([(name("web"), Arc::new(servers))]));
+        let all = [("a", ramp, slots[0]), ("b", 1000, slots[1]), ("c", 1000, slots[2])];
+        let servers = all.map(|(of, ramp, slots)| (name(of), standing(ramp, slots)));
+        let groups =
+            Arc::new(BTreeMap::from([(name("web"), Arc::new(servers.into_iter().collect()))]));
         let standings = Standings { groups, ..Standings::default() };
         let group = layout.group(&name("web")).unwrap();
         let owners = choose(&group, &standings, Family::V4, DealtBy::Turn).selection.owners;

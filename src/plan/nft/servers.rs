@@ -85,7 +85,7 @@ fn way_in(group: &Numbered<'_>, server: &Server, id: ServerId, family: Family) -
 
 /// Every number that a server has, for the map `serving`.
 pub(super) fn serving(layout: &Layout) -> BTreeSet<ServerId> {
-    layout.ids.servers.values().flat_map(BTreeMap::values).copied().collect()
+    layout.ids.servers.values().flat_map(|of| of.values()).copied().collect()
 }
 
 /// The sets that say who takes new sessions.
