@@ -8,7 +8,7 @@ use super::report::{Failure, Report};
 use super::state::StateDir;
 use crate::clock;
 use crate::kernel::{Kernel, KernelError, Linux};
-use crate::kstate::{KernelState, NftOp, Snapshot, Step};
+use crate::kstate::{KernelState, NftOp, NftTable, Snapshot, Step};
 use crate::plan::{self, ChangeSet, Layout, Mender, Scope, Standings, View};
 
 /// How often a round looks and changes before it gives up: somebody else may be working too.
@@ -122,6 +122,9 @@ impl Round {
                     return None;
                 }
             };
+            if let Some(in_force) = &self.in_force {
+                share(&mut seen.ours.nft, &in_force.0.nft);
+            }
             if pass == 0 {
                 report.drift = self.drift(&seen);
             }
@@ -138,7 +141,8 @@ impl Round {
             let (desired, changes) = match reached {
                 Some(desired) => (desired, ChangeSet::default()),
                 None => {
-                    let (view, desired) = decide(&self.layout, &seen, &self.standings.get());
+                    let (view, mut desired) = decide(&self.layout, &seen, &self.standings.get());
+                    share(&mut desired.nft, &seen.ours.nft);
                     let changes = plan::diff(&desired, &seen.ours, Scope::All);
                     report.view = Some(view);
                     (desired, changes)
@@ -211,6 +215,16 @@ impl Round {
             Arc::make_mut(observed).flowtables.clone_from(&desired.flowtables);
         }
         plan::diff(desired, &observed, Scope::Structure).commands()
+    }
+}
+
+/// Elements that are the same in both are kept once.
+fn share(table: &mut Option<Arc<NftTable>>, other: &Option<Arc<NftTable>>) {
+    let (Some(table), Some(other)) = (table, other) else { return };
+    for (name, set) in &mut Arc::make_mut(table).sets {
+        if let Some(other) = other.sets.get(name) {
+            set.elements.share(&other.elements);
+        }
     }
 }
 

@@ -122,9 +122,14 @@ impl Steering {
             let there: Elements = keys.iter().filter_map(there).collect();
             let shape = self.shape(&set);
             ops.extend(swap_elements(&set, &shape, &there, &wanted));
+            let in_force = self.in_force.0.nft.as_ref().and_then(|table| table.sets.get(&set));
             let overlay = self.servers.entry(set).or_default();
             for key in keys {
-                overlay.insert(key.clone(), wanted.get(key).cloned());
+                let wanted = wanted.get(key);
+                match wanted == in_force.and_then(|set| set.elements.get(key)) {
+                    true => drop(overlay.remove(key)),
+                    false => drop(overlay.insert(key.clone(), wanted.cloned())),
+                }
             }
         }
         ops
