@@ -93,6 +93,7 @@ fn measure_many(what: &str, services: u16, groups: u16) -> Result<(), String> {
     let (now, most) = (resident(&site, "VmRSS:"), resident(&site, "VmHWM:"));
     println!("{what}, resident: {now:.1} MB (highest {most:.1} MB)");
     println!("{what}, idle: {:.2} % of a core", idle(&site));
+    println!("{what}, resident after that: {:.1} MB", resident(&site, "VmRSS:"));
     Ok(())
 }
 
@@ -173,17 +174,19 @@ fn resident(site: &Site, what: &str) -> f64 {
 
 /// Processor time of all threads over ten seconds.
 fn idle(site: &Site) -> f64 {
-    let used = || -> u64 {
+    let used = || -> BTreeMap<_, u64> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", site.pid())).unwrap();
+        // Threads for one task come and go.
         let time = |task: std::fs::DirEntry| {
-            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap();
-            text.split(' ').next().unwrap().parse::<u64>().unwrap()
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            Some((task.file_name(), text.split(' ').next()?.parse().ok()?))
         };
-        tasks.map(|task| time(task.unwrap())).sum()
+        tasks.filter_map(|task| time(task.unwrap())).collect()
     };
     let before = used();
     thread::sleep(Duration::from_secs(10));
-    (used() - before) as f64 / 1e10 * 100.0
+    let since = used().into_iter().map(|(task, time)| time - before.get(&task).unwrap_or(&0));
+    since.sum::<u64>() as f64 / 1e10 * 100.0
 }
 
 /// Two services learn clients, and all of them are shown.

@@ -4,17 +4,15 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::daemon;
 use crate::model::Site;
 use crate::profile::{self, Loaded};
-
-/// Largest part of a file that is read: more is an error of its own, found in the profile.
-const MOST_BYTES: u64 = (4 << 20) + 1;
 
 /// Checks a profile. Findings go to standard error, or as JSON to standard output.
 ///
 /// The exit code is 1 when the file cannot be read or a finding is an error, else 0.
 pub fn run(profile: &Path, json: bool) -> ExitCode {
-    let bytes = match read(profile) {
+    let bytes = match daemon::read_profile(profile) {
         Ok(bytes) => bytes,
         Err(error) => {
             eprintln!("homing: cannot read {}: {error}", profile.display());
@@ -37,13 +35,6 @@ pub fn run(profile: &Path, json: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
     }
-}
-
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MOST_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Like `println!`, but a reader that has gone away is no panic.

@@ -61,7 +61,7 @@ pub use counts::FULL as MAP_SIZE;
 pub use durations::{BOUNDS, Durations};
 pub use events::{EventRecord, Following};
 pub use exclusive::{Exclusive, is_running};
-pub use loading::{LoadError, load_profile};
+pub use loading::{LoadError, load_profile, read_profile};
 pub use mending::Mended;
 pub use notifier::NoticeCounts;
 pub use paging::{Cursor, SessionPage, SessionQuery};

@@ -242,12 +242,27 @@ impl<'s> Builder<'s> {
         }
     }
 
+    /// For as many entries as the text will have if it goes on as it began: what is moved about while
+    /// the list grows would need as much memory again.
+    fn make_room(&mut self, span: &Span) {
+        let entries = &mut self.tree.entries;
+        let known = entries.len() as u64;
+        if known < entries.capacity() as u64 {
+            return;
+        }
+        let (read, whole) = (span.start.index().max(1) as u64, self.tree.source.len() as u64);
+        let (least, most) = (known / 4 + 64, MOST_NODES);
+        let more = (known * whole / read).saturating_sub(known).clamp(least, most.max(least));
+        entries.reserve_exact(more as usize);
+    }
+
     fn push(&mut self, kind: EntryKind, span: &Span, text: (u32, u32)) -> Result<u32, Stop> {
         self.nodes += 1;
         if self.nodes > MOST_NODES {
             let hint = "aliases count with everything that they stand for";
             return Err(Stop::at(span, "more than two million values", hint));
         }
+        self.make_room(span);
         let index = number(self.tree.entries.len());
         let (parent, ordinal) = self.open.last_mut().map_or((index, 0), |o| o.adopt(index));
         self.tree.entries.push(Entry {
