@@ -34,7 +34,7 @@ pub fn read_profile(file: &Path) -> io::Result<Vec<u8>> {
     let open = File::open(file)?;
     // At once as long as the file says it is, which a device or pipe does not.
     let length = open.metadata()?.len().min(MOST_BYTES);
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     open.take(MOST_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

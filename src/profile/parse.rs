@@ -9,7 +9,7 @@ use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, opt
 
 use super::finding::Findings;
 use super::text::lines;
-use super::tree::{Entry, EntryKind, Tree};
+use super::tree::{Entry, EntryKind, Tag, Tree};
 
 /// Largest file, in bytes.
 pub(super) const LARGEST: usize = 4 << 20;
@@ -266,9 +266,8 @@ impl<'s> Builder<'s> {
         let index = number(self.tree.entries.len());
         let (parent, ordinal) = self.open.last_mut().map_or((index, 0), |o| o.adopt(index));
         self.tree.entries.push(Entry {
-            kind,
+            tag: Tag::new(kind, ordinal),
             parent,
-            ordinal,
             line: number(span.start.line()),
             column: number(span.start.col() + 1),
             from: text.0,

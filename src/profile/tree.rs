@@ -32,19 +32,47 @@ pub(super) enum EntryKind {
     Alias,
 }
 
+/// What an entry is, and its ordinal. In one number: there may be two million of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tag(u32);
+
+impl Tag {
+    const KINDS: [EntryKind; 6] = [
+        EntryKind::Plain,
+        EntryKind::DecodedPlain,
+        EntryKind::Quoted,
+        EntryKind::Sequence,
+        EntryKind::Mapping,
+        EntryKind::Alias,
+    ];
+
+    pub(super) fn new(kind: EntryKind, ordinal: u32) -> Tag {
+        Tag(ordinal << 3 | kind as u32)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    pub(super) kind: EntryKind,
+    pub(super) tag: Tag,
     /// The collection that holds it; the root is its own.
     pub(super) parent: u32,
-    /// In a sequence: which item. In a mapping: the entry that is its key (a key is its own).
-    pub(super) ordinal: u32,
     pub(super) line: u32,
     pub(super) column: u32,
     /// Text: its first byte.
     pub(super) from: u32,
     /// Text: the byte after its last. Collections: the entry after the last one inside.
     pub(super) until: u32,
+}
+
+impl Entry {
+    fn kind(&self) -> EntryKind {
+        Tag::KINDS.get((self.tag.0 & 7) as usize).copied().unwrap_or(EntryKind::Plain)
+    }
+
+    /// In a sequence: which item. In a mapping: the entry that is its key (a key is its own).
+    fn ordinal(&self) -> u32 {
+        self.tag.0 >> 3
+    }
 }
 
 /// A parsed document; without entries when the text holds none.
@@ -72,7 +100,7 @@ impl<'t> Node<'t> {
     fn at(tree: &'t Tree<'t>, index: u32) -> Node<'t> {
         let node = Node { tree, index };
         match node.entry() {
-            Some(entry) if entry.kind == EntryKind::Alias => Node { tree, index: entry.from },
+            Some(entry) if entry.kind() == EntryKind::Alias => Node { tree, index: entry.from },
             _ => node,
         }
     }
@@ -82,7 +110,7 @@ impl<'t> Node<'t> {
     }
 
     pub(super) fn kind(self) -> Kind {
-        match self.entry().map(|entry| entry.kind) {
+        match self.entry().map(Entry::kind) {
             Some(EntryKind::Sequence) => Kind::Sequence,
             Some(EntryKind::Mapping) => Kind::Mapping,
             _ => Kind::Scalar,
@@ -93,7 +121,7 @@ impl<'t> Node<'t> {
     pub(super) fn text(self) -> Option<&'t str> {
         let entry = self.entry()?;
         let range = entry.from as usize..entry.until as usize;
-        match entry.kind {
+        match entry.kind() {
             EntryKind::Plain => self.tree.source.get(range),
             EntryKind::DecodedPlain | EntryKind::Quoted => self.tree.decoded.get(range),
             EntryKind::Sequence | EntryKind::Mapping | EntryKind::Alias => None,
@@ -102,10 +130,7 @@ impl<'t> Node<'t> {
 
     /// Whether it is a scalar without quotes.
     pub(super) fn is_plain(self) -> bool {
-        matches!(
-            self.entry().map(|entry| entry.kind),
-            Some(EntryKind::Plain | EntryKind::DecodedPlain)
-        )
+        matches!(self.entry().map(Entry::kind), Some(EntryKind::Plain | EntryKind::DecodedPlain))
     }
 
     /// Whether nothing was written (not even a document), or `~` or `null`.
@@ -142,7 +167,7 @@ impl<'t> Node<'t> {
     /// The key of a value in a mapping; the node itself elsewhere.
     pub(super) fn key(self) -> Node<'t> {
         match (self.entry(), self.parent().map(Node::kind)) {
-            (Some(entry), Some(Kind::Mapping)) => Node::at(self.tree, entry.ordinal),
+            (Some(entry), Some(Kind::Mapping)) => Node::at(self.tree, entry.ordinal()),
             _ => self,
         }
     }
@@ -159,7 +184,7 @@ impl<'t> Node<'t> {
         let mut steps = Vec::new();
         let mut node = self;
         while let (Some(entry), Some(parent)) = (node.entry(), node.parent()) {
-            steps.push((parent.kind(), entry.ordinal));
+            steps.push((parent.kind(), entry.ordinal()));
             node = parent;
         }
         let mut path = String::new();
@@ -189,7 +214,7 @@ impl<'t> Node<'t> {
         std::iter::from_fn(move || {
             let entry = (next < until).then(|| tree.entries.get(next as usize))??;
             let node = Node::at(tree, next);
-            next = match entry.kind {
+            next = match entry.kind() {
                 EntryKind::Sequence | EntryKind::Mapping => entry.until,
                 _ => next + 1,
             };
