@@ -46,6 +46,7 @@ mod notices;
 mod openapi;
 mod own_traffic;
 mod persistence;
+mod places;
 mod privilege;
 mod probes;
 mod programs;

@@ -79,9 +79,10 @@ impl Site {
         addresses
     }
 
-    /// The address of a service at an uplink.
-    pub fn at(&self, uplink: &str, port: u16) -> SocketAddr {
-        SocketAddr::new(self.stage.isp(uplink).unwrap().layout().customer(self.family), port)
+    /// An address and port of services: the uplink's own, or another that is written out.
+    pub fn at(&self, place: &str, port: u16) -> SocketAddr {
+        let own = || self.stage.isp(place).unwrap().layout().customer(self.family);
+        SocketAddr::new(place.parse().unwrap_or_else(|_| own()), port)
     }
 
     /// Which server a session is with: as the router's connection tracking has it.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::checks::Seat;
 use super::listing::{Ages, ServiceMap, count_live, server_seats, service_maps};
 use super::report::Measures;
+use super::walker::Sight;
 use crate::clock;
 use crate::kernel::{Conntrack, DumpedElement, KernelError, Linux};
 use crate::kstate::ElementData;
@@ -63,7 +64,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// Counts. What cannot be read is left at nothing.
-    pub(super) fn take(tools: &mut Tools, layout: &Arc<Layout>, ages: &Ages) -> Counts {
+    pub(super) fn take(tools: &mut Tools, Sight { layout, view }: &Sight, ages: &Ages) -> Counts {
         let at = clock::now();
         let mut counts = Counts {
             layout: layout.clone(),
@@ -90,7 +91,7 @@ impl Counts {
             }
             counts.bindings.insert(policy.name.to_string(), count);
         }
-        for map in service_maps(layout) {
+        for map in service_maps(layout, view) {
             let elements = tools.learned(&map.name);
             ages.see(&map.name, &elements);
             counts.see_map(map.name.clone(), elements.len());

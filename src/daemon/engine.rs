@@ -38,6 +38,7 @@ use super::reconcile::{Live, Round};
 use super::reconciler::InForce;
 use super::report::Report;
 use super::server_moves::ServerMoves;
+use super::walker::Sight;
 use crate::health::{Health, Question};
 use crate::kernel::{Notice, Unreachable};
 use crate::kstate::{NftOp, OwnAddress};
@@ -275,7 +276,8 @@ impl Engine {
             Event::Timer => {}
             Event::Mended(mended) => self.handle_mended(&mended, &mut actions),
             Event::Wished(layout) => {
-                self.server_moves.wish(&self.layout, &layout);
+                let view = self.view().unwrap_or_default();
+                self.server_moves.wish((&self.layout, &view), &layout);
                 self.layout = layout;
                 self.checks.adopt(&self.layout, now);
                 self.loads.adopt(&self.layout);
@@ -510,6 +512,12 @@ impl Engine {
     }
 
     /// The site as it is known to be now: as the last round saw it, and as uplinks answer since.
+    pub(super) fn sight(&self) -> Sight {
+        let view = Arc::new(self.view().unwrap_or_default());
+        Sight { layout: self.layout.clone(), view }
+    }
+
+    /// How it looks now; nothing before the first round.
     pub(super) fn view(&self) -> Option<View> {
         let mut view = self.report.as_ref()?.view.clone()?;
         view.standings = self.standings.clone();

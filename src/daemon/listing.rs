@@ -16,7 +16,7 @@ use crate::model::{
     Family, Mark, Name, Persistence, PersistenceKey, PersistenceMode, Policy, PolicyId, ServerId,
     UplinkId, Virtual,
 };
-use crate::plan::inbound::{Directory, Entrance, entrances, uplink_of};
+use crate::plan::inbound::{Directory, Entrance, Place, entrances, uplink_of};
 use crate::plan::{Layout, View};
 
 /// A learned map of services.
@@ -28,10 +28,10 @@ pub(super) struct ServiceMap<'a> {
 }
 
 /// Every learned map of services, once.
-pub(super) fn service_maps(layout: &Layout) -> Vec<ServiceMap<'_>> {
+pub(super) fn service_maps<'a>(layout: &'a Layout, view: &View) -> Vec<ServiceMap<'a>> {
     let mut maps: BTreeMap<String, ServiceMap<'_>> = BTreeMap::new();
     for family in Family::BOTH {
-        for entrance in entrances(layout, family) {
+        for entrance in entrances(layout, view, family) {
             let Some(bound) = &entrance.bound else { continue };
             let name = bound.map.clone();
             let new = || ServiceMap { name: name.clone(), family, entrances: Vec::new() };
@@ -129,7 +129,7 @@ pub(super) fn of_service(
         true => range.first.to_string(),
         false => format!("{}-{}", range.first, range.last),
     });
-    let at = entrance.at.map(virtual_text);
+    let at = entrance.at.map(place_text);
     Some(Binding {
         policy: None,
         services: map.entrances.iter().map(|one| one.service.name.to_string()).collect(),
@@ -170,10 +170,13 @@ fn why(entrance: &Entrance<'_>, at: Option<&str>, port: Option<&str>) -> String 
     }
 }
 
-fn virtual_text(at: &Virtual) -> String {
-    match at {
-        Virtual::Uplink(name) => name.to_string(),
-        Virtual::Address { address, .. } => format!("{address} on {}", uplink_of(at)),
+fn place_text(place: Place<'_>) -> String {
+    let uplink = uplink_of(place.at);
+    match (place.at, place.further) {
+        (Virtual::Uplink(_), None) => uplink.to_string(),
+        (Virtual::Uplink(_), Some(address)) | (&Virtual::Address { address, .. }, _) => {
+            format!("{address} on {uplink}")
+        }
     }
 }
 

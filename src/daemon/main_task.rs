@@ -410,7 +410,9 @@ impl MainTask {
             Request::Events(reply) => drop(reply.send(self.log.list())),
             Request::Follow(reply) => drop(reply.send(self.log.follow())),
             Request::Trouble(troubles) => self.troubles = troubles,
-            Request::Bindings(reply) => self.workers.reader.walk(Walk::Bindings(layout, reply)),
+            Request::Bindings(reply) => {
+                self.workers.reader.walk(Walk::Bindings(self.engine.sight(), reply));
+            }
             Request::Explain(question, reply) => {
                 self.workers.reader.ask(Asked::Explain(
                     layout,
@@ -430,8 +432,7 @@ impl MainTask {
                 let _ = reply.send(answer);
             }
             Request::Sessions(query, reply) => {
-                let view = Box::new(self.engine.view().unwrap_or_default());
-                self.workers.reader.walk(Walk::Sessions(layout, view, query, reply));
+                self.workers.reader.walk(Walk::Sessions(self.engine.sight(), query, reply));
             }
             Request::Order(uplink, admin, reply) => {
                 let known = layout.site.uplinks.iter().find(|one| one.name.as_str() == uplink);

@@ -19,7 +19,7 @@ use super::explaining::explain;
 use super::listing::{Ages, server_keys};
 use super::report::Measures;
 use super::requests::Refusal;
-use super::walker::{Walk, Walker};
+use super::walker::{Sight, Walk, Walker};
 use crate::kernel::{Linux, Session, read_device_bytes, read_fill};
 use crate::model::{Family, IfName, Mark};
 use crate::plan::explain::{Explanation, Question};
@@ -37,9 +37,9 @@ const LONGEST_REST: Duration = Duration::from_secs(15);
 /// A question, with the way back.
 pub(super) enum Asked {
     /// Read figures.
-    Measures(Arc<Layout>, oneshot::Sender<Measures>),
+    Measures(Sight, oneshot::Sender<Measures>),
     /// Count the sessions, so that the count is at hand when somebody asks.
-    Count(Arc<Layout>),
+    Count(Sight),
     /// Explain where a session goes.
     Explain(
         Arc<Layout>,
@@ -100,8 +100,8 @@ impl Worker {
         while let Ok(question) = inbox.recv() {
             // An answer that nobody waits for any more is dropped.
             match question {
-                Asked::Measures(layout, reply) => drop(reply.send(self.measure(&layout))),
-                Asked::Count(layout) => drop(self.counts(&layout)),
+                Asked::Measures(site, reply) => drop(reply.send(self.measure(&site))),
+                Asked::Count(site) => drop(self.counts(&site)),
                 Asked::Explain(layout, standings, question, reply) => {
                     let answer = explain(&mut self.tools.kernel, &layout, &standings, &question);
                     drop(reply.send(answer));
@@ -111,13 +111,13 @@ impl Worker {
     }
 
     /// Figures; what cannot be read is left at nothing.
-    fn measure(&mut self, layout: &Arc<Layout>) -> Measures {
+    fn measure(&mut self, site: &Sight) -> Measures {
         let mut measures = Measures {
             bytes: read_device_bytes().unwrap_or_default(),
             conntrack: read_fill().ok(),
             ..Measures::default()
         };
-        self.counts(layout).fill(&mut measures);
+        self.counts(site).fill(&mut measures);
         for element in self.tools.learned(names::TAKE) {
             if let Ok(mark) = element.key.as_slice().try_into() {
                 let count = element.packets.unwrap_or(0);
@@ -131,25 +131,26 @@ impl Worker {
                 }
             }
         }
-        self.measure_servers(layout, &mut measures);
+        self.measure_servers(&site.layout, &mut measures);
         measures
     }
 
-    fn counts(&mut self, layout: &Arc<Layout>) -> Arc<Counts> {
+    fn counts(&mut self, site: &Sight) -> Arc<Counts> {
         for counts in self.counted.1.try_iter() {
             self.last = Some(Arc::new(counts));
             self.counting = false;
         }
         let known = self.last.clone();
-        let known = known.filter(|known| Arc::ptr_eq(&known.layout, layout) && known.entries > FEW);
+        let known =
+            known.filter(|known| Arc::ptr_eq(&known.layout, &site.layout) && known.entries > FEW);
         let Some(known) = known else {
-            let counts = Arc::new(Counts::take(&mut self.tools, layout, &self.ages));
+            let counts = Arc::new(Counts::take(&mut self.tools, site, &self.ages));
             return self.last.insert(counts).clone();
         };
         let rest = if known.finds_full() { SHORT_REST } else { REST };
         if !self.counting && known.at.elapsed() >= (known.took * rest).min(LONGEST_REST) {
             self.counting = true;
-            self.walker.ask(Walk::Counts(layout.clone(), self.counted.0.clone()));
+            self.walker.ask(Walk::Counts(site.clone(), self.counted.0.clone()));
         }
         known
     }

@@ -9,7 +9,7 @@ use super::evacuator::Move;
 use crate::health::Health;
 use crate::kernel::{Session, Tuple};
 use crate::model::{Family, IfName, Mark, MarkLayout, Name, PortRange, Server};
-use crate::plan::inbound::{Numbered, entrances, takes_datagrams};
+use crate::plan::inbound::{Numbered, entrances_of, takes_datagrams};
 use crate::plan::{Admin, GroupStanding, Layout, ServerStanding, View};
 
 /// The IANA number of UDP.
@@ -42,7 +42,7 @@ pub(super) struct ServerMoves {
 impl ServerMoves {
     /// The profile is another one: sessions of servers that it has no more leave, as soon as it is in
     /// force.
-    pub(super) fn wish(&mut self, before: &Layout, now: &Layout) {
+    pub(super) fn wish(&mut self, (before, view): (&Layout, &View), now: &Layout) {
         let mut removed = ServerEvacuation::new(before);
         for group in before.groups() {
             for family in Family::BOTH {
@@ -54,7 +54,7 @@ impl ServerMoves {
                         })
                     });
                     if !stays {
-                        removed.add(before, &group, server, family, group.mark(id));
+                        removed.add((before, view), &group, server, family, group.mark(id));
                     }
                 }
             }
@@ -86,7 +86,7 @@ impl ServerMoves {
                     if !standing.get(&server.name).is_some_and(is_gone) {
                         self.gone.remove(&seat);
                     } else if self.gone.insert(seat) {
-                        leaving.add(layout, &group, server, family, group.mark(id));
+                        leaving.add((layout, view), &group, server, family, group.mark(id));
                     }
                 }
             }
@@ -135,7 +135,7 @@ impl ServerEvacuation {
 
     fn add(
         &mut self,
-        layout: &Layout,
+        (layout, view): (&Layout, &View),
         group: &Numbered<'_>,
         server: &Server,
         family: Family,
@@ -151,10 +151,8 @@ impl ServerEvacuation {
                 None => ports.extend(&service.ports),
             }
         }
-        let of_group =
-            |bound: &&crate::plan::inbound::Entrance<'_>| bound.service.group == group.group.name;
-        let entrances = entrances(layout, family);
-        let maps = entrances.iter().filter(of_group).filter_map(|one| one.bound.as_ref());
+        let entrances = entrances_of(layout, view, family, group.services());
+        let maps = entrances.iter().filter_map(|one| one.bound.as_ref());
         self.bindings.extend(maps.map(|bound| (bound.map.clone(), mark)));
     }
 }

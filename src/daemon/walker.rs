@@ -21,16 +21,23 @@ use crate::model::PersistenceKey::SourceDestination;
 use crate::model::{Family, Persistence, Policy};
 use crate::plan::{Layout, View, address_hash, binding_shape, names};
 
+/// A site, and how it looks now.
+#[derive(Debug, Clone)]
+pub(super) struct Sight {
+    pub(super) layout: Arc<Layout>,
+    pub(super) view: Arc<View>,
+}
+
 /// A question, with the way back.
 pub(super) enum Walk {
     /// Count everything.
-    Counts(Arc<Layout>, Sender<Counts>),
+    Counts(Sight, Sender<Counts>),
     /// Count the live connections of servers.
     Loads(Arc<Layout>, oneshot::Sender<Loads>),
     /// Read sessions.
-    Sessions(Arc<Layout>, Box<View>, SessionQuery, oneshot::Sender<Result<SessionPage, Refusal>>),
+    Sessions(Sight, SessionQuery, oneshot::Sender<Result<SessionPage, Refusal>>),
     /// Read bindings.
-    Bindings(Arc<Layout>, oneshot::Sender<Result<Vec<Binding>, Refusal>>),
+    Bindings(Sight, oneshot::Sender<Result<Vec<Binding>, Refusal>>),
 }
 
 /// The other end of the thread, which ends when this is dropped.
@@ -62,15 +69,15 @@ impl Worker {
         while let Ok(walk) = inbox.recv() {
             // An answer that nobody waits for any more is dropped, and a walk for it spared.
             match walk {
-                Walk::Counts(layout, reply) => {
-                    drop(reply.send(Counts::take(&mut self.tools, &layout, &self.ages)));
+                Walk::Counts(site, reply) => {
+                    drop(reply.send(Counts::take(&mut self.tools, &site, &self.ages)));
                 }
                 Walk::Loads(layout, reply) => drop(reply.send(self.loads(&layout))),
-                Walk::Sessions(layout, view, query, reply) if !reply.is_closed() => {
-                    drop(reply.send(self.sessions(&layout, &view, &query)));
+                Walk::Sessions(site, query, reply) if !reply.is_closed() => {
+                    drop(reply.send(self.sessions(&site, &query)));
                 }
-                Walk::Bindings(layout, reply) if !reply.is_closed() => {
-                    drop(reply.send(self.bindings(&layout)));
+                Walk::Bindings(site, reply) if !reply.is_closed() => {
+                    drop(reply.send(self.bindings(&site)));
                 }
                 Walk::Sessions(..) | Walk::Bindings(..) => {}
             }
@@ -93,13 +100,8 @@ impl Worker {
         loads
     }
 
-    fn sessions(
-        &mut self,
-        layout: &Layout,
-        view: &View,
-        query: &SessionQuery,
-    ) -> Result<SessionPage, Refusal> {
-        let lister = Lister::new(layout, view);
+    fn sessions(&mut self, site: &Sight, query: &SessionQuery) -> Result<SessionPage, Refusal> {
+        let lister = Lister::new(&site.layout, &site.view);
         let mut pager = Pager::new(query);
         let walked = self.tools.conntrack().and_then(|conntrack| {
             conntrack.walk(None, |session| {
@@ -112,7 +114,7 @@ impl Worker {
         Ok(pager.finish())
     }
 
-    fn bindings(&mut self, layout: &Layout) -> Result<Vec<Binding>, Refusal> {
+    fn bindings(&mut self, Sight { layout, view }: &Sight) -> Result<Vec<Binding>, Refusal> {
         let mut bindings = Vec::new();
         let addresses = self.hashed_addresses(layout);
         for (policy, _) in layout.policies().filter(|(p, _)| p.persistence != Persistence::None) {
@@ -128,7 +130,7 @@ impl Worker {
                 }
             }
         }
-        for map in service_maps(layout) {
+        for map in service_maps(layout, view) {
             let elements = self.tools.learned(&map.name);
             self.ages.see(&map.name, &elements);
             let shown = |element| of_service(layout, &map, element, &self.ages);

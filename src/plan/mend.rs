@@ -122,7 +122,8 @@ impl Mender {
             inside: inside_networks(layout, view, facts),
             routes: specific_routes(layout, facts),
             uplinks: layout.uplinks().map(|(u, id)| (layout.mark(id), u.clone())).collect(),
-            services: Family::BOTH.map(|family| claimed(layout, view, &entrances(layout, family))),
+            services: Family::BOTH
+                .map(|family| claimed(layout, view, &entrances(layout, view, family))),
         }
     }
 

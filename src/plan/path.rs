@@ -19,7 +19,8 @@ pub struct UplinkFacts {
     pub ways: BTreeMap<Family, Way>,
     /// Why a family has none.
     pub missing: BTreeMap<Family, String>,
-    /// Every global address of the device that others gave it, whatever its state.
+    /// Every global address of the device that others gave it, whatever its state. Of each family that
+    /// comes first which is meant by the uplink's address where it is spoken of as one.
     pub addresses: Vec<IpAddr>,
     /// Addresses of services that the router takes there: all but those that the device has anyway,
     /// which stay their owner's. None while it is down.
@@ -143,7 +144,15 @@ fn both(reason: &str) -> BTreeMap<Family, String> {
 
 fn global_addresses(facts: &Facts, device: &IfName) -> Vec<IpAddr> {
     let global = |a: &&Address| a.global && &a.device == device;
-    facts.addresses.iter().filter(global).map(|a| a.net.addr()).collect()
+    let mut all: Vec<&Address> = facts.addresses.iter().filter(global).collect();
+    // Not by the gateway: where that is lost for a while, each is to be what it was.
+    all.sort_by_key(|a| (a.tentative || a.deprecated, a.temporary, is_local(a), a.net.addr()));
+    all.into_iter().map(|a| a.net.addr()).collect()
+}
+
+/// Not routed in the internet (`fc00::/7`).
+fn is_local(address: &Address) -> bool {
+    matches!(address.net.addr(), IpAddr::V6(v6) if v6.is_unique_local())
 }
 
 fn find_way(
@@ -269,8 +278,7 @@ fn source_address(
     let good = |a: &&Address| a.global && !a.tentative && !a.deprecated;
     let rank = |a: &&Address| {
         let near = gateway.is_some_and(|gw| a.net.contains(&gw));
-        let local = matches!(a.net.addr(), IpAddr::V6(v6) if v6.is_unique_local());
-        (!near, a.temporary, local, a.net.addr())
+        (!near, a.temporary, is_local(a), a.net.addr())
     };
     facts.addresses_of(device, family).filter(good).min_by_key(rank).map(|a| a.net.addr())
 }

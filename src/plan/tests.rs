@@ -357,3 +357,33 @@ fn addresses_of_services_that_are_gone_are_given_up_last() {
     taken_down.steps.iter().for_each(|step| left.apply(step));
     assert!(left.addresses.is_empty() && left.nft.is_none());
 }
+
+#[test]
+fn an_uplink_s_first_address_is_settled_lasting_and_global() {
+    let text = "version: 1\nsite: s\nuplinks:\n  fiber: { interface: wan0 }\n";
+    let site = profile::load_bytes(text.as_bytes()).site.unwrap();
+    let layout = Layout::new(site, &Remembered::default());
+    let mut seen = Snapshot::default();
+    let wan0 = IfName::new("wan0").unwrap();
+    seen.facts.links.insert(wan0.clone(), link(2));
+    let plain = |net: &str| address(&wan0, net.parse().unwrap());
+    seen.facts.addresses.extend([
+        plain("fd00::1/64"),
+        Address { temporary: true, ..plain("2001:db8::1/64") },
+        Address { deprecated: true, ..plain("2001:db8::2/64") },
+        Address { tentative: true, ..plain("2001:db8::3/64") },
+        plain("2001:db8::5/64"),
+        plain("2001:db8::4/64"),
+        Address { temporary: true, ..plain("192.0.2.1/24") },
+        plain("192.0.2.2/24"),
+    ]);
+    let view = assess(&layout, &seen, &Arc::default());
+    let order = ["2001:db8::4", "2001:db8::5", "fd00::1", "2001:db8::1"];
+    let order = order.into_iter().chain(["2001:db8::2", "2001:db8::3"]);
+    let order: Vec<IpAddr> = order.map(|text| text.parse().unwrap()).collect();
+    let facts = view.uplinks.values().next().unwrap();
+    let six: Vec<IpAddr> = facts.addresses.iter().copied().filter(IpAddr::is_ipv6).collect();
+    assert_eq!(six, order);
+    let four: Vec<IpAddr> = facts.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
+    assert_eq!(four, ["192.0.2.2", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap()));
+}

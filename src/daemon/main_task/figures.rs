@@ -16,7 +16,7 @@ impl MainTask {
     /// Has figures read.
     pub(super) fn measure(&mut self, whom: For) {
         let (ask, answer) = oneshot::channel();
-        self.workers.reader.ask(Asked::Measures(self.engine.layout.clone(), ask));
+        self.workers.reader.ask(Asked::Measures(self.engine.sight(), ask));
         self.pending.spawn(async move {
             let answer = tokio::time::timeout(PATIENCE, answer).await;
             let measures = answer.ok().and_then(Result::ok).unwrap_or_default();
@@ -30,7 +30,7 @@ impl MainTask {
             Ok(bytes) => self.reading = Some(Reading { at: clock::now(), bytes }),
             Err(error) => tracing::debug!("rates are not known: {error}"),
         }
-        self.workers.reader.ask(Asked::Count(self.engine.layout.clone()));
+        self.workers.reader.ask(Asked::Count(self.engine.sight()));
     }
 
     pub(super) fn status(&self, now: &Sample) -> Status {

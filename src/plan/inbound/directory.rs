@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::entrance::{Entrance, Keyed, claimed, entrances, explicit_addresses};
+use super::entrance::{Entrance, Keyed, addresses_of, claimed, entrances};
 use crate::model::{Family, Name, Virtual};
 use crate::plan::view::{Layout, View};
 
@@ -22,7 +22,7 @@ impl<'a> Directory<'a> {
     /// Of a site as it looks now.
     pub fn new(layout: &'a Layout, view: &View) -> Directory<'a> {
         let side = |family| {
-            let entrances = entrances(layout, family);
+            let entrances = entrances(layout, view, family);
             let keyed = claimed(layout, view, &entrances);
             Side { entrances, keyed }
         };
@@ -48,9 +48,7 @@ impl<'a> Directory<'a> {
 
 /// The addresses at which a service can be reached now.
 pub fn virtual_addresses(layout: &Layout, view: &View, virtuals: &[Virtual]) -> Vec<IpAddr> {
-    let explicit = explicit_addresses(layout);
-    let of = |at: &Virtual| super::entrance::addresses_of(layout, view, at, &explicit);
-    virtuals.iter().flat_map(of).collect()
+    virtuals.iter().flat_map(|at| addresses_of(layout, view, at)).collect()
 }
 
 /// The uplink at which a virtual address is.

@@ -1,7 +1,7 @@
 //! Entrances: by which chain a session to a virtual address comes in, and which addresses and ports
 //! lead there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub struct Entrance<'a> {
     /// Which sessions.
     pub family: Family,
     /// The virtual address, where bindings belong to one.
-    pub at: Option<&'a Virtual>,
+    pub at: Option<Place<'a>>,
     /// The ports, where bindings belong to them. A range counts as one.
     pub ports: Option<PortRange>,
     /// What is learned here.
@@ -26,6 +26,24 @@ pub struct Entrance<'a> {
     pub chain: String,
     /// That is the group's own chain: the service adds nothing.
     pub direct: bool,
+}
+
+/// A virtual address, as bindings tell it from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// As the profile has it.
+    pub at: &'a Virtual,
+    /// One more address of an uplink. The first is known by the uplink alone, so that its clients stay
+    /// bound when it becomes another.
+    pub further: Option<IpAddr>,
+}
+
+impl Place<'_> {
+    /// Which address that is now, if there is one.
+    pub fn address(&self, layout: &Layout, view: &View, family: Family) -> Option<IpAddr> {
+        let mut first = addresses_of(layout, view, self.at).filter(|a| Family::of(*a) == family);
+        self.further.or_else(|| first.next())
+    }
 }
 
 /// A map of bindings.
@@ -46,33 +64,31 @@ pub(in crate::plan) const ESP: u8 = 50;
 const SINGLE_PORTS: u16 = 64;
 
 /// Every entrance of one family, in the order of the profile.
-pub fn entrances(layout: &Layout, family: Family) -> Vec<Entrance<'_>> {
-    entrances_of(layout, family, |_| true)
+pub fn entrances<'a>(layout: &'a Layout, view: &View, family: Family) -> Vec<Entrance<'a>> {
+    entrances_of(layout, view, family, layout.site.services.iter())
 }
 
-/// Those of services of a mode.
-pub fn entrances_by(layout: &Layout, family: Family, mode: PersistenceMode) -> Vec<Entrance<'_>> {
-    entrances_of(layout, family, |service| service.persistence.mode == mode)
-}
-
-fn entrances_of(
-    layout: &Layout,
+/// Those of some services.
+pub fn entrances_of<'a>(
+    layout: &'a Layout,
+    view: &View,
     family: Family,
-    wanted: impl Fn(&Service) -> bool,
-) -> Vec<Entrance<'_>> {
+    services: impl Iterator<Item = &'a Service>,
+) -> Vec<Entrance<'a>> {
     let mut all = Vec::new();
-    for service in layout.site.services.iter().filter(|service| wanted(service)) {
+    for service in services {
         let Some(group) = layout.group(&service.group).filter(|group| group.serves(family)) else {
             continue;
         };
         let own = Owner { service, family, group: names::group(family, group.id, &service.group) };
+        let places = || service.virtuals.iter().flat_map(|at| places(layout, view, at, family));
         match service.persistence.mode {
             PersistenceMode::Tcp | PersistenceMode::Ip => all.push(own.entrance(None, None)),
             PersistenceMode::Sticky | PersistenceMode::Vpn => {
-                all.extend(service.virtuals.iter().map(|at| own.entrance(Some(at), None)));
+                all.extend(places().map(|at| own.entrance(Some(at), None)));
             }
             PersistenceMode::Ssl => {
-                for at in &service.virtuals {
+                for at in places() {
                     let ports = service.ports.iter();
                     all.extend(ports.map(|ports| own.entrance(Some(at), Some(*ports))));
                 }
@@ -82,6 +98,15 @@ fn entrances_of(
     all
 }
 
+/// The addresses of a family that a virtual address is now, told apart; one where there is none, for
+/// that which comes.
+fn places<'a>(layout: &Layout, view: &View, at: &'a Virtual, family: Family) -> Vec<Place<'a>> {
+    let of_uplink = |at: &Virtual| matches!(at, Virtual::Uplink(_));
+    let addresses = addresses_of(layout, view, at).filter(|a| Family::of(*a) == family);
+    let further = addresses.filter(|_| of_uplink(at)).skip(1).map(Some);
+    std::iter::once(None).chain(further).map(|further| Place { at, further }).collect()
+}
+
 struct Owner<'a> {
     service: &'a Service,
     family: Family,
@@ -89,7 +114,7 @@ struct Owner<'a> {
 }
 
 impl<'a> Owner<'a> {
-    fn entrance(&self, at: Option<&'a Virtual>, ports: Option<PortRange>) -> Entrance<'a> {
+    fn entrance(&self, at: Option<Place<'a>>, ports: Option<PortRange>) -> Entrance<'a> {
         let direct = at.is_none() && adds_nothing(self.service);
         Entrance {
             service: self.service,
@@ -105,7 +130,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    fn bound(&self, at: &Virtual, ports: Option<PortRange>) -> Option<Bound> {
+    fn bound(&self, at: Place<'_>, ports: Option<PortRange>) -> Option<Bound> {
         let persistence = &self.service.persistence;
         let owner = match persistence.mode {
             PersistenceMode::Ssl => &self.service.name,
@@ -165,16 +190,16 @@ pub struct Keyed {
 
 /// What leads to these entrances now.
 pub fn claimed(layout: &Layout, view: &View, entrances: &[Entrance<'_>]) -> Keyed {
-    let explicit = explicit_addresses(layout);
-    let mut addresses: BTreeMap<&Virtual, Vec<IpAddr>> = BTreeMap::new();
     let mut keyed = Keyed::default();
     for (number, entrance) in entrances.iter().enumerate() {
-        let all = entrance.service.virtuals.iter();
-        for at in all.filter(|at| entrance.at.is_none_or(|one| one == *at)) {
-            let found = || addresses_of(layout, view, at, &explicit);
-            let here = addresses.entry(at).or_insert_with(found);
-            for address in here.iter().filter(|a| Family::of(**a) == entrance.family) {
-                keyed.add(entrance, number, *address);
+        let family = entrance.family;
+        let mut add = |address| keyed.add(entrance, number, address);
+        match entrance.at {
+            Some(place) => place.address(layout, view, family).into_iter().for_each(add),
+            None => {
+                let all = entrance.service.virtuals.iter();
+                let all = all.flat_map(|at| addresses_of(layout, view, at));
+                all.filter(|address| Family::of(*address) == family).for_each(&mut add);
             }
         }
     }
@@ -219,32 +244,19 @@ impl Keyed {
     }
 }
 
-/// Addresses that some service names.
-pub(super) fn explicit_addresses(layout: &Layout) -> BTreeSet<IpAddr> {
-    let virtuals = layout.site.services.iter().flat_map(|service| &service.virtuals);
-    let explicit = virtuals.filter_map(|at| match at {
-        Virtual::Address { address, .. } => Some(*address),
-        Virtual::Uplink(_) => None,
-    });
-    explicit.collect()
-}
-
-/// An uplink's own addresses are those that no service names.
-pub(super) fn addresses_of(
-    layout: &Layout,
-    view: &View,
-    at: &Virtual,
-    explicit: &BTreeSet<IpAddr>,
-) -> Vec<IpAddr> {
-    match at {
-        Virtual::Uplink(name) => {
-            let facts = view.uplinks.get(name).into_iter().flat_map(|facts| &facts.addresses);
-            facts.copied().filter(|address| !explicit.contains(address)).collect()
-        }
+/// The addresses that a virtual address is now. An uplink's own are those that no service names.
+pub(super) fn addresses_of<'a>(
+    layout: &'a Layout,
+    view: &'a View,
+    at: &'a Virtual,
+) -> impl Iterator<Item = IpAddr> + 'a {
+    let facts = |name: &Name| view.uplinks.get(name).filter(|_| layout.site.uplink(name).is_some());
+    let (own, named) = match at {
+        Virtual::Uplink(name) => (facts(name), None),
         Virtual::Address { address, on } => {
-            let there = |name: &Name| view.uplinks.get(name).is_some_and(|facts| facts.present);
-            let known = layout.site.uplink(on).is_some() && there(on);
-            known.then_some(*address).into_iter().collect()
+            (None, facts(on).is_some_and(|facts| facts.present).then_some(*address))
         }
-    }
+    };
+    let own = own.into_iter().flat_map(|facts| facts.addresses.iter().copied());
+    own.filter(|address| !layout.uses.names(*address)).chain(named)
 }

@@ -21,7 +21,7 @@ use crate::model::{
 use super::view::Layout;
 
 pub use directory::{Directory, uplink_of, virtual_addresses};
-pub use entrance::{Bound, Entrance, Keyed, claimed, entrances, entrances_by};
+pub use entrance::{Bound, Entrance, Keyed, Place, claimed, entrances, entrances_of};
 pub(super) use entrance::{ESP, udp_seconds};
 pub use select::{Dealt as DealtBy, ServerChoice, choose, keeps};
 pub use uses::{Uses, takes_datagrams};

@@ -1,10 +1,10 @@
 //! Who uses what, looked up by name and address: with ten thousand groups nobody can look at all
 //! services for each of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::model::{Name, Protocol, Service, Site};
+use crate::model::{Name, Protocol, Service, Site, Virtual};
 
 /// What a site's services use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,6 +13,8 @@ pub struct Uses {
     services: BTreeMap<Name, Vec<usize>>,
     /// By address: the servers there that answer datagrams, each with its group.
     datagrams: BTreeMap<IpAddr, Vec<(Name, Name)>>,
+    /// Addresses that some service names.
+    named: BTreeSet<IpAddr>,
 }
 
 impl Uses {
@@ -21,6 +23,10 @@ impl Uses {
         let mut uses = Uses::default();
         for (place, service) in site.services.iter().enumerate() {
             uses.services.entry(service.group.clone()).or_default().push(place);
+            uses.named.extend(service.virtuals.iter().filter_map(|at| match at {
+                Virtual::Address { address, .. } => Some(*address),
+                Virtual::Uplink(_) => None,
+            }));
         }
         for (name, group) in &site.groups {
             if uses.services(site, name).any(takes_datagrams) {
@@ -41,6 +47,11 @@ impl Uses {
     ) -> impl Iterator<Item = &'a Service> + use<'a> {
         let places = self.services.get(group).into_iter().flatten();
         places.filter_map(|place| site.services.get(*place))
+    }
+
+    /// Whether some service names this address.
+    pub fn names(&self, address: IpAddr) -> bool {
+        self.named.contains(&address)
     }
 
     /// The servers at an address that answer datagrams, each with its group.

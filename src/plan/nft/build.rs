@@ -1,6 +1,7 @@
 //! Putting a table together.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use crate::kstate::{
     Bytes, Chain, Declared, ElementData, Elements, FieldType, Flowtable, NftTable, Object, Role,
@@ -9,12 +10,13 @@ use crate::kstate::{
 use crate::model::{
     Family, GroupId, Name, PersistenceMode, PolicyId, PortRange, ServerId, UplinkId, Virtual,
 };
+use crate::plan::inbound::Place;
 
 /// Names of chains, sets and maps. All are plain words with a number or a user's name behind.
 pub mod names {
     use super::{
-        Display, Family, GroupId, Name, PersistenceMode, PolicyId, PortRange, ServerId, UplinkId,
-        Virtual,
+        Display, Family, GroupId, IpAddr, Name, PersistenceMode, Place, PolicyId, PortRange,
+        ServerId, UplinkId, Virtual,
     };
 
     /// Devices of the uplinks.
@@ -182,20 +184,15 @@ pub mod names {
     pub fn service(
         family: Family,
         name: &Name,
-        at: Option<&Virtual>,
+        at: Option<Place<'_>>,
         ports: Option<PortRange>,
     ) -> String {
         format!("service{}-{name}{}", family.digit(), place(at, ports))
     }
 
     /// ESP of a service.
-    pub fn esp(family: Family, name: &Name, at: Option<&Virtual>) -> String {
+    pub fn esp(family: Family, name: &Name, at: Option<Place<'_>>) -> String {
         format!("esp{}-{name}{}", family.digit(), place(at, None))
-    }
-
-    /// Long ranges of ports at one virtual address.
-    pub fn ports(family: Family, at: &Virtual, protocol: u8) -> String {
-        format!("ports{}-{protocol}{}", family.digit(), place(Some(at), None))
     }
 
     /// What a service (`ssl`) or group (`sticky`, `vpn`) has learned: client → server.
@@ -203,7 +200,7 @@ pub mod names {
         family: Family,
         mode: PersistenceMode,
         owner: &Name,
-        at: &Virtual,
+        at: Place<'_>,
         ports: Option<PortRange>,
     ) -> String {
         let mode = match mode {
@@ -232,13 +229,18 @@ pub mod names {
         format!("calling{}", family.digit())
     }
 
+    /// Finds that address where a device has several that the server answers at.
+    pub fn calls_from(family: Family) -> String {
+        format!("calls-from{}", family.digit())
+    }
+
     /// A dot stands in no user's name.
-    fn place(at: Option<&Virtual>, ports: Option<PortRange>) -> String {
-        let at = at.map(|at| match at {
-            Virtual::Uplink(name) => format!(".{name}"),
-            Virtual::Address { address, .. } => {
-                format!(".{}", address.to_string().replace(':', "_"))
-            }
+    fn place(at: Option<Place<'_>>, ports: Option<PortRange>) -> String {
+        let word = |address: IpAddr| address.to_string().replace(':', "_");
+        let at = at.map(|place| match (place.at, place.further) {
+            (Virtual::Uplink(name), None) => format!(".{name}"),
+            (Virtual::Uplink(name), Some(address)) => format!(".{name}.{}", word(address)),
+            (Virtual::Address { address, .. }, _) => format!(".{}", word(*address)),
         });
         let ports = ports.map(|ports| match ports.first == ports.last {
             true => format!(".{}", ports.first),

@@ -1,4 +1,5 @@
-//! Source translation: an address is data, never a literal in a rule.
+//! Source translation: an address is data, never a literal in a rule (but for those of which a device
+//! has several, in vpn.rs: chains bear their names anyway).
 
 use super::build::{Builder, names};
 use super::matching::{anonymous_set, nets_of};

@@ -9,13 +9,20 @@ use super::elements::address_bytes;
 use super::matching::{anonymous_set, word};
 use super::services::masked;
 use crate::kstate::{ElementData, FieldType, Role, concatenate, ifname_bytes};
-use crate::model::{Family, PersistenceMode, UplinkId};
-use crate::plan::inbound::{Entrance, entrances_by, uplink_of, virtual_addresses};
+use crate::model::{Family, IfName, PersistenceMode, Service, UplinkId};
+use crate::plan::inbound::{Bound, Entrance, entrances_of, uplink_of};
 use crate::plan::view::{Layout, View};
 
-/// The entrances whose servers may call back.
-fn callers(layout: &Layout, family: Family) -> Vec<Entrance<'_>> {
-    entrances_by(layout, family, PersistenceMode::Vpn)
+/// The services whose servers may call back.
+fn callers(layout: &Layout) -> impl Iterator<Item = &Service> {
+    let by = |service: &&Service| service.persistence.mode == PersistenceMode::Vpn;
+    layout.site.services.iter().filter(by)
+}
+
+/// Their servers.
+fn calling(layout: &Layout, family: Family) -> BTreeSet<IpAddr> {
+    let groups = callers(layout).filter_map(|service| layout.group(&service.group));
+    groups.flat_map(|group| group.servers(family)).map(|(server, _)| server.address).collect()
 }
 
 fn servers(layout: &Layout, entrance: &Entrance<'_>) -> Vec<(u32, IpAddr)> {
@@ -25,18 +32,14 @@ fn servers(layout: &Layout, entrance: &Entrance<'_>) -> Vec<(u32, IpAddr)> {
 }
 
 fn uplink(layout: &Layout, entrance: &Entrance<'_>) -> Option<(crate::model::Name, UplinkId)> {
-    let name = uplink_of(entrance.at?);
+    let name = uplink_of(entrance.at?.at);
     Some((name.clone(), *layout.ids.uplinks.get(name)?))
 }
 
 /// In the way of new sessions to the internet, before the policies.
 pub(super) fn add_turn(rules: &mut Rules<'_>, layout: &Layout) {
     for family in Family::BOTH {
-        let all: BTreeSet<IpAddr> = callers(layout, family)
-            .iter()
-            .flat_map(|entrance| servers(layout, entrance))
-            .map(|(_, address)| address)
-            .collect();
+        let all = calling(layout, family);
         if !all.is_empty() {
             let set = anonymous_set(&all.into_iter().collect::<Vec<_>>());
             let chain = names::calls_back(family);
@@ -48,7 +51,7 @@ pub(super) fn add_turn(rules: &mut Rules<'_>, layout: &Layout) {
 /// The chains behind it, and where from such sessions come.
 pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
     for family in Family::BOTH {
-        let callers = callers(layout, family);
+        let callers = entrances_of(layout, view, family, callers(layout));
         if callers.is_empty() {
             continue;
         }
@@ -61,10 +64,7 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
             };
             let origin = format!("services.{}", entrance.service.name);
             let chain = names::calls_back_by(family, &bound.map);
-            let daddr = masked(&format!("{} daddr", word(family)), family, bound.mask);
-            rules
-                .rule("meta mark set 0", &origin)
-                .rule(format!("meta mark set {daddr} map @{}", bound.map), &origin);
+            rules.rule("meta mark set 0", &origin).rule(whose(family, bound), &origin);
             // One by one: in a set of marks and addresses nft 1.0.6 turns the marks' bytes around.
             for (mark, address) in servers(layout, entrance) {
                 let word = word(family);
@@ -84,7 +84,22 @@ pub(super) fn add_chains(table: &mut Builder, layout: &Layout, view: &View) {
     }
 }
 
-/// Device and server → the virtual address.
+/// Puts the number of the server that the client is bound to into the packet mark.
+fn whose(family: Family, bound: &Bound) -> String {
+    let daddr = masked(&format!("{} daddr", word(family)), family, bound.mask);
+    format!("meta mark set {daddr} map @{}", bound.map)
+}
+
+/// A virtual address from which a server may call back.
+struct Source<'a> {
+    address: IpAddr,
+    /// Whether the client is bound to the server there.
+    rule: String,
+    service: &'a Service,
+}
+
+/// Device and server → the virtual address; and where several lead to a server by one device, that
+/// which the client is bound at.
 fn add_sources(
     table: &mut Builder,
     layout: &Layout,
@@ -92,31 +107,45 @@ fn add_sources(
     family: Family,
     callers: &[Entrance<'_>],
 ) {
-    let mut elements = BTreeMap::new();
+    let mut sources: BTreeMap<(IfName, IpAddr), Vec<Source<'_>>> = BTreeMap::new();
     for entrance in callers {
-        let Some(at) = entrance.at else { continue };
-        let Some(uplink) = layout.site.uplink(uplink_of(at)) else { continue };
-        let addresses = virtual_addresses(layout, view, std::slice::from_ref(at));
-        let Some(address) = addresses.iter().find(|a| Family::of(**a) == family) else { continue };
-        for (_, server) in servers(layout, entrance) {
-            let key = concatenate(&[ifname_bytes(&uplink.interface), address_bytes(server)]);
-            elements.entry(key).or_insert(ElementData::Value(address_bytes(*address)));
+        let Some(place) = entrance.at else { continue };
+        let Some(address) = place.address(layout, view, family) else { continue };
+        let Some(uplink) = layout.site.uplink(uplink_of(place.at)) else { continue };
+        let Some(bound) = &entrance.bound else { continue };
+        for (mark, server) in servers(layout, entrance) {
+            let rule = format!("{} meta mark {mark:#x}", whose(family, bound));
+            let source = Source { address, rule, service: entrance.service };
+            sources.entry((uplink.interface.clone(), server)).or_default().push(source);
         }
     }
+    let mut rules = table.chain(names::calls_from(family));
+    let word = word(family);
+    for ((device, server), several) in sources.iter().filter(|(_, all)| all.len() > 1) {
+        for Source { address, rule, service } in several {
+            let from = format!("oifname \"{device}\" {word} saddr {server}");
+            let rule = format!("{from} {rule} snat {word} to {address}");
+            rules.rule(rule, &format!("services.{}", service.name));
+        }
+    }
+    let map = names::calling_source(family);
+    rules.rule(format!("snat {word} to oifname . {word} saddr map @{map}"), "services");
+    let first = sources.into_iter().filter_map(|((device, server), all)| {
+        let key = concatenate(&[ifname_bytes(&device), address_bytes(server)]);
+        Some((key, ElementData::Value(address_bytes(all.first()?.address))))
+    });
     let address = address_type(family);
     let shape = map_of(&[FieldType::IfName, address], address);
-    let elements = elements.into_iter().collect();
-    table.set(names::calling_source(family), Role::Fixed, shape, "", elements);
+    table.set(map, Role::Fixed, shape, "", first.collect());
 }
 
 /// How they are translated.
 pub(super) fn add_translation(rules: &mut Rules<'_>, layout: &Layout) {
     let server = layout.site.marks.server;
     for family in Family::BOTH {
-        if !callers(layout, family).is_empty() {
-            let (word, map) = (word(family), names::calling_source(family));
-            let snat = format!("snat {word} to oifname . {word} saddr map @{map}");
-            rules.rule(format!("ct mark & {server} != 0 {snat}"), "services");
+        if !calling(layout, family).is_empty() {
+            let chain = names::calls_from(family);
+            rules.rule(format!("ct mark & {server} != 0 jump {chain}"), "services");
         }
     }
 }
