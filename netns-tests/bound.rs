@@ -18,6 +18,7 @@ both!(
     bindings_survive_a_kill_and_a_reload,
     a_binding_is_told_with_client_server_age_and_reason,
     a_full_map_serves_new_clients_without_persistence,
+    a_server_that_leaves_is_forgotten_and_its_return_moves_nobody,
 );
 
 fn shop(persistence: &str) -> String {
@@ -173,4 +174,52 @@ fn a_full_map_serves_new_clients_without_persistence(family: Family) {
         .unwrap_or_else(|last| panic!("told of a map that is not full: {last}"));
     let servers = scene.servers_of([3; 6], Tcp, "fiber", 443);
     assert_eq!(distinct(&servers), 1, "bound again: {servers:?}");
+}
+
+/// How many clients are bound to each server.
+fn bound_to(scene: &Scene) -> [usize; 3] {
+    let shown = scene.site.homing(&["bindings", "--json"]).json();
+    let shown = shown["bindings"].as_array().cloned().unwrap_or_default();
+    [0, 1, 2].map(|server| {
+        let name = farm::name(server).to_string();
+        shown.iter().filter(|binding| binding["server"] == name).count()
+    })
+}
+
+fn a_server_that_leaves_is_forgotten_and_its_return_moves_nobody(family: Family) {
+    let scene = Scene::start(family, &shop("mode: ssl"));
+    let disable = |what| assert_eq!(scene.site.homing(&["server", "web/b", what]).code, Some(0));
+    let mut servers = scene.servers_of(0..12, Tcp, "fiber", 443);
+    for by_order in [true, false] {
+        let before = [0, 1, 2].map(|server| servers.iter().filter(|one| **one == server).count());
+        assert!(before[1] >= 1, "{servers:?}");
+        assert_eq!(bound_to(&scene), before);
+        if by_order {
+            disable("disable");
+        } else {
+            scene.farm.silence(&scene.site, 1);
+            scene.site.wait_server(1, "down");
+        }
+        let forgotten = [before[0], 0, before[2]];
+        until(PATIENCE, || bound_to(&scene), |bound| *bound == forgotten)
+            .unwrap_or_else(|last| panic!("{before:?} became {last:?}, not {forgotten:?}"));
+        assert_eq!(scene.bindings().len(), before[0] + before[2], "as the kernel has it");
+        let moved = scene.servers_of(0..servers.len(), Tcp, "fiber", 443);
+        for (was, is) in servers.iter().zip(&moved) {
+            assert!(*is != 1 && (was == is || *was == 1), "{servers:?} became {moved:?}");
+        }
+        if by_order {
+            disable("enable");
+        } else {
+            scene.farm.speak(&scene.site);
+        }
+        scene.site.wait_server(1, "up");
+        assert_eq!(scene.servers_of(0..servers.len(), Udp, "fiber", 443), moved, "it is back");
+        // New ones come to it, for the second turn.
+        servers = moved;
+        if by_order {
+            let new = scene.servers_of(12..24, Tcp, "fiber", 443);
+            servers.extend(new);
+        }
+    }
 }
