@@ -11,14 +11,15 @@ use homing::model::Family;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::harness::both;
 use crate::harness::callers::{Scene, distinct};
+use crate::harness::{PATIENCE, both, until};
 
 both!(
     clients_are_bound_at_each_address_of_an_uplink,
     esp_follows_the_key_exchange_at_its_address,
     a_vpn_server_calls_back_from_the_address_that_its_client_knows,
     an_address_comes_and_goes_and_others_clients_stay,
+    the_kernel_keeps_which_address_is_which,
     clients_stay_bound_when_their_uplink_is_renumbered,
 );
 
@@ -45,7 +46,7 @@ fn start(family: Family, services: &str) -> Scene {
     let way = internet.ip_json(&["route", "get", &scene.site.at("fiber", 0).ip().to_string()]);
     let way = way.unwrap()[0].clone();
     let (gateway, device) = (way["gateway"].as_str().unwrap(), way["dev"].as_str().unwrap());
-    for one in more(family) {
+    for one in more(family).into_iter().chain(lower(family)) {
         let net = IpNet::from(one.parse::<IpAddr>().unwrap());
         internet.ip(&[format!("route add {net} via {gateway} dev {device}")]).unwrap();
         scene.site.stage.allow_source("fiber", net);
@@ -57,6 +58,11 @@ fn start(family: Family, services: &str) -> Scene {
 fn add(scene: &Scene, one: &str) {
     address(scene, "add", one);
     wait_reached(scene, one, true);
+}
+
+fn remove(scene: &Scene, one: &str) {
+    address(scene, "del", one);
+    wait_reached(scene, one, false);
 }
 
 fn wait_reached(scene: &Scene, one: &str, reached: bool) {
@@ -129,6 +135,8 @@ fn a_vpn_server_calls_back_from_the_address_that_its_client_knows(family: Family
     ] {
         let scene = start(family, &TUNNEL.replace("[fiber]", &format!("[{virtuals}]")));
         let places = [vec!["fiber"], more].concat();
+        // Not the uplink's own, though it is lower.
+        add(&scene, lower(family)[0]);
         for (client, place) in places.iter().enumerate() {
             let at = scene.site.at(place, 500);
             let client = scene.site.client(client);
@@ -144,30 +152,84 @@ fn a_vpn_server_calls_back_from_the_address_that_its_client_knows(family: Family
     }
 }
 
-fn an_address_comes_and_goes_and_others_clients_stay(family: Family) {
-    let scene = start(
-        family,
-        "  shop: { virtual: [fiber], protocol: tcp, ports: [443], group: web, persistence: ssl }\n",
-    );
-    let [there, another] = more(family);
-    let first = scene.servers_of(CALLERS, Tcp, "fiber", 443);
+const SHOP: &str =
+    "  shop: { virtual: [fiber], protocol: tcp, ports: [443], group: web, persistence: ssl }\n";
+
+/// Clients that are bound to other servers at each of two addresses.
+fn bind_apart(scene: &Scene, places: [&str; 2]) -> [Vec<usize>; 2] {
+    let first = scene.servers_of(CALLERS, Tcp, places[0], 443);
     let order: Vec<usize> = CALLERS.step_by(2).chain(CALLERS.skip(1).step_by(2)).collect();
-    scene.servers_of(order, Tcp, there, 443);
-    let second = scene.servers_of(CALLERS, Tcp, there, 443);
+    scene.servers_of(order, Tcp, places[1], 443);
+    let second = scene.servers_of(CALLERS, Tcp, places[1], 443);
     assert_ne!(first, second);
+    [first, second]
+}
+
+fn assert_bound(scene: &Scene, place: &str, servers: &[usize], when: &str) {
+    assert_eq!(scene.servers_of(CALLERS, Tcp, place, 443), servers, "at {place}: {when}");
+}
+
+fn an_address_comes_and_goes_and_others_clients_stay(family: Family) {
+    let scene = start(family, SHOP);
+    let [there, another] = more(family);
+    let own = scene.site.at("fiber", 0).ip().to_string();
+    let [first, second] = bind_apart(&scene, [&own, there]);
+    let both = |when: &str| {
+        assert_bound(&scene, &own, &first, when);
+        assert_bound(&scene, there, &second, when);
+    };
     add(&scene, another);
-    assert_eq!(scene.servers_of(CALLERS, Tcp, "fiber", 443), first, "one more came");
-    assert_eq!(scene.servers_of(CALLERS, Tcp, there, 443), second, "one more came");
-    address(&scene, "del", another);
-    wait_reached(&scene, another, false);
-    assert_eq!(scene.servers_of(CALLERS, Tcp, "fiber", 443), first, "one went");
-    assert_eq!(scene.servers_of(CALLERS, Tcp, there, 443), second, "one went");
+    both("one more came");
+    remove(&scene, another);
+    both("it went");
+    // Lower ones, of which one would have been the uplink's own.
+    for lower in lower(family) {
+        add(&scene, lower);
+        both("a lower one came");
+        remove(&scene, lower);
+    }
+    // The uplink's own goes for a while. (Of IPv4 the others of its network would go with it.)
+    scene.site.router().sysctl(&[("ipv4/conf/wan0/promote_secondaries", "1")]).unwrap();
+    remove(&scene, &own);
+    assert_bound(&scene, there, &second, "the uplink's own went");
+    add(&scene, &own);
+    both("the uplink's own is back");
+    scene.site.wait_settled();
+}
+
+/// Addresses of fiber that are lower than its own; of IPv4 in other networks, as none is secondary then.
+fn lower(family: Family) -> [&'static str; 2] {
+    match family {
+        Family::V4 => ["192.0.2.9", "10.77.0.9"],
+        Family::V6 => ["2001:db8:1::1", "fd77::9"],
+    }
+}
+
+fn the_kernel_keeps_which_address_is_which(family: Family) {
+    let mut scene = start(family, SHOP);
+    let there = more(family)[0];
+    let own = scene.site.at("fiber", 0).ip().to_string();
+    let [first, second] = bind_apart(&scene, [&own, there]);
+    // That would be the uplink's own for who does not know better.
+    add(&scene, lower(family)[0]);
+    scene.kill_and_start();
+    scene.wait_up();
+    assert_bound(&scene, &own, &first, "after a kill and a start");
+    assert_bound(&scene, there, &second, "after a kill and a start");
+    let shown = || scene.site.homing(&["bindings", "--json"]).json();
+    let all = |shown: &Value| shown["bindings"].as_array().map(Vec::len) == Some(2 * CALLERS.len());
+    until(PATIENCE, shown, all).unwrap();
+    let router = scene.site.router();
+    router.nft("flush ruleset\n").unwrap();
+    let back = format!("{} bindings were put back", 2 * CALLERS.len());
+    until(PATIENCE, || scene.site.log(), |log| log.contains(&back)).unwrap();
+    assert_bound(&scene, &own, &first, "after a foreign flush");
+    assert_bound(&scene, there, &second, "after a foreign flush");
+    scene.site.wait_settled();
 }
 
 fn clients_stay_bound_when_their_uplink_is_renumbered(family: Family) {
-    let services =
-        "  shop: { virtual: [fiber], protocol: tcp, ports: [443], group: web, persistence: ssl }\n";
-    let mut scene = Scene::start(family, services);
+    let mut scene = Scene::start(family, SHOP);
     let first = scene.servers_of(CALLERS, Tcp, "fiber", 443);
     let change = |isp: &mut lab::IspLayout| {
         isp.gateway4 = [192, 0, 2, 65].into();

@@ -97,6 +97,7 @@ impl Counts {
             counts.see_map(map.name.clone(), elements.len());
             counts.count_bindings(layout, &map, &elements);
         }
+        ages.keep(|map| counts.maps.contains_key(map));
         counts.took = at.elapsed();
         counts
     }

@@ -61,6 +61,11 @@ impl Ages {
         maps.insert(map.to_owned(), seen);
     }
 
+    /// There are no others than these maps.
+    pub(super) fn keep(&self, there: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|map, _| there(map));
+    }
+
     fn of(&self, map: &str, key: &Bytes) -> Option<u64> {
         let maps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Some(maps.get(map)?.get(key)?.elapsed().as_secs())

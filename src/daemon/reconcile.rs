@@ -141,7 +141,12 @@ impl Round {
             let (desired, changes) = match reached {
                 Some(desired) => (desired, ChangeSet::default()),
                 None => {
-                    let (view, mut desired) = decide(&self.layout, &seen, &self.standings.get());
+                    let (view, mut desired) = decide(
+                        &self.layout,
+                        &seen,
+                        self.in_force.as_deref(),
+                        &self.standings.get(),
+                    );
                     share(&mut desired.nft, &seen.ours.nft);
                     let changes = plan::diff(&desired, &seen.ours, Scope::All);
                     report.view = Some(view);
@@ -232,9 +237,11 @@ fn share(table: &mut Option<Arc<NftTable>>, other: &Option<Arc<NftTable>>) {
 pub(super) fn decide(
     layout: &Layout,
     seen: &Snapshot,
+    in_force: Option<&(KernelState, Snapshot)>,
     standings: &Arc<Standings>,
 ) -> (View, KernelState) {
-    let view = plan::assess(layout, seen, standings);
+    let ours = in_force.map_or(&seen.ours, |(in_force, _)| in_force);
+    let view = plan::assess_after(layout, seen, ours.nft.as_deref(), standings);
     let desired = plan::build(layout, &view, seen);
     (view, desired)
 }
@@ -309,7 +316,7 @@ mod tests {
 
     use super::{Live, Round, decide};
     use crate::kstate::{Address, Link, OwnAddress, Snapshot};
-    use crate::model::IfName;
+    use crate::model::{Family, IfName};
     use crate::plan::{Layout, Remembered, Standings};
     use crate::profile;
 
@@ -351,7 +358,7 @@ services:
         seen.facts.links.insert(wan0(), link(true));
         let nets = ["192.0.2.2/24", "2001:db8::2/64"].map(address);
         seen.facts.addresses.extend(nets);
-        let (_, desired) = decide(&layout, &seen, &Arc::<Standings>::default());
+        let (_, desired) = decide(&layout, &seen, None, &Arc::<Standings>::default());
         seen.ours = desired.clone();
         let in_force = Some(Arc::new((desired, seen.clone())));
         let standings = Live::default();
@@ -377,5 +384,21 @@ services:
         // And back again, before anybody has looked.
         seen.facts.links.insert(wan0(), link(true));
         assert_eq!(round.drift(&seen), Vec::<String>::new());
+    }
+
+    /// Else bindings would be put back among those of another address.
+    #[test]
+    fn addresses_stay_what_they_are_when_the_table_is_gone() {
+        let (round, mut seen) = after_a_good_one();
+        seen.facts.addresses.insert(address("192.0.2.1/24"));
+        let own = |in_force, seen: &Snapshot| {
+            let (view, _) = decide(&round.layout, seen, in_force, &Arc::default());
+            view.uplinks.values().next().unwrap().places[&Family::V4].own
+        };
+        let first = "192.0.2.2".parse().ok();
+        assert_eq!(own(None, &seen), first, "as the table that is there has it");
+        seen.ours.nft = None;
+        assert_eq!(own(round.in_force.as_deref(), &seen), first);
+        assert_ne!(own(None, &seen), first, "who does not know takes the lowest");
     }
 }

@@ -217,7 +217,11 @@ fn sweep(
 ) -> Result<(), KernelError> {
     let mut renewals = Renewals::new(layout, view);
     for map in renewals.maps_mut() {
-        let elements = kernel.dump_elements(&map.name)?;
+        let elements = match kernel.dump_elements(&map.name) {
+            // One of an address that has just come, or gone.
+            Err(error) if error.is_missing() => continue,
+            elements => elements?,
+        };
         map.fill(elements.into_iter().filter_map(learned));
     }
     let before = std::mem::take(carried);
@@ -328,8 +332,9 @@ fn restore(
     let mut restored = 0;
     for map in renewals.maps_mut() {
         let Some(mut of) = wanted.remove(&map.name) else { continue };
-        for there in kernel.dump_elements(&map.name)? {
-            of.remove(&there.key);
+        match kernel.dump_elements(&map.name) {
+            Err(error) if error.is_missing() => continue,
+            there => there?.iter().for_each(|there| drop(of.remove(&there.key))),
         }
         let elements: Vec<_> = of.into_values().map(|learned| element(map, learned)).collect();
         kernel.learn_elements(&map.name, &elements)?;

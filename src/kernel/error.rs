@@ -174,6 +174,11 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// Whether what was to be read of nftables is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, KernelError::ReadNft { source, .. } if source.is(&[Errno::ENOENT]))
+    }
+
     /// Whether a set has no room for more elements.
     pub fn is_full(&self) -> bool {
         matches!(self, KernelError::ChangeElements { source, .. } if source.is(&[Errno::ENFILE]))

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use crate::kstate::{Address, Facts, Route, RouteKind, Snapshot};
 use crate::model::{Family, Gateway, IfName, Name, Site, TableId, Uplink, Virtual};
 
+use super::inbound::Places;
+
 /// What an uplink can do now, and why not more.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UplinkFacts {
@@ -19,9 +21,11 @@ pub struct UplinkFacts {
     pub ways: BTreeMap<Family, Way>,
     /// Why a family has none.
     pub missing: BTreeMap<Family, String>,
-    /// Every global address of the device that others gave it, whatever its state. Of each family that
-    /// comes first which is meant by the uplink's address where it is spoken of as one.
+    /// Every global address of the device that others gave it, whatever its state; the one that suits
+    /// best as the uplink's own first.
     pub addresses: Vec<IpAddr>,
+    /// How bindings tell them apart.
+    pub places: BTreeMap<Family, Places>,
     /// Addresses of services that the router takes there: all but those that the device has anyway,
     /// which stay their owner's. None while it is down.
     pub taken: BTreeSet<IpAddr>,
@@ -145,14 +149,21 @@ fn both(reason: &str) -> BTreeMap<Family, String> {
 fn global_addresses(facts: &Facts, device: &IfName) -> Vec<IpAddr> {
     let global = |a: &&Address| a.global && &a.device == device;
     let mut all: Vec<&Address> = facts.addresses.iter().filter(global).collect();
-    // Not by the gateway: where that is lost for a while, each is to be what it was.
     all.sort_by_key(|a| (a.tentative || a.deprecated, a.temporary, is_local(a), a.net.addr()));
-    all.into_iter().map(|a| a.net.addr()).collect()
+    // One may be there twice, with networks of two lengths.
+    let mut seen = BTreeSet::new();
+    all.into_iter().map(|a| a.net.addr()).filter(|address| seen.insert(*address)).collect()
 }
 
-/// Not routed in the internet (`fc00::/7`).
+/// Not routed in the internet: `fc00::/7`, RFC 1918, RFC 6598, `169.254.0.0/16`.
 fn is_local(address: &Address) -> bool {
-    matches!(address.net.addr(), IpAddr::V6(v6) if v6.is_unique_local())
+    match address.net.addr() {
+        IpAddr::V6(v6) => v6.is_unique_local(),
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_link_local() || shared
+        }
+    }
 }
 
 fn find_way(

@@ -1,15 +1,16 @@
 //! What the site looks like now: uplinks with their ways out, policies with their owners.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::identity::{Identities, Remembered, identify};
-use super::inbound::Uses;
+use super::inbound::{Places, Uses};
 use super::nft::slot_map;
 use super::path::{UplinkFacts, assess_uplinks};
 use super::standing::{Admin, Standings};
 use crate::health::Health;
-use crate::kstate::Snapshot;
+use crate::kstate::{NftTable, Snapshot};
 use crate::model::{
     Balance, Family, Mark, Match, Name, Persistence, Policy, PolicyId, Site, TableId, UplinkId,
     WhenAllDown,
@@ -177,7 +178,26 @@ impl View {
 
 /// Looks at the kernel, and at how uplinks answer, and decides who takes new sessions.
 pub fn assess(layout: &Layout, seen: &Snapshot, standings: &Arc<Standings>) -> View {
-    let uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
+    assess_after(layout, seen, seen.ours.nft.as_deref(), standings)
+}
+
+/// The same after a table that may not be there any more: addresses stay what they were in it.
+pub fn assess_after(
+    layout: &Layout,
+    seen: &Snapshot,
+    former: Option<&NftTable>,
+    standings: &Arc<Standings>,
+) -> View {
+    let mut uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
+    for (uplink, _) in layout.uplinks() {
+        let Some(facts) = uplinks.get_mut(&uplink.name) else { continue };
+        for family in Family::BOTH {
+            let own = |a: &&IpAddr| Family::of(**a) == family && !layout.uses.names(**a);
+            let here: Vec<IpAddr> = facts.addresses.iter().filter(own).copied().collect();
+            let read = |table| Places::read(table, &uplink.interface, family);
+            facts.places.insert(family, former.map(read).unwrap_or_default().follow(&here));
+        }
+    }
     let mut view = View { uplinks, standings: standings.clone(), selections: BTreeMap::new() };
     view.choose(layout);
     view

@@ -9,6 +9,8 @@ use crate::model::{Family, Helper, Name, PersistenceMode, PortRange, Protocol, S
 use crate::plan::nft::names;
 use crate::plan::view::{Layout, View};
 
+use super::places::Place;
+
 /// A service at one virtual address and port, as far as its persistence tells them apart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entrance<'a> {
@@ -26,24 +28,6 @@ pub struct Entrance<'a> {
     pub chain: String,
     /// That is the group's own chain: the service adds nothing.
     pub direct: bool,
-}
-
-/// A virtual address, as bindings tell it from others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place<'a> {
-    /// As the profile has it.
-    pub at: &'a Virtual,
-    /// One more address of an uplink. The first is known by the uplink alone, so that its clients stay
-    /// bound when it becomes another.
-    pub further: Option<IpAddr>,
-}
-
-impl Place<'_> {
-    /// Which address that is now, if there is one.
-    pub fn address(&self, layout: &Layout, view: &View, family: Family) -> Option<IpAddr> {
-        let mut first = addresses_of(layout, view, self.at).filter(|a| Family::of(*a) == family);
-        self.further.or_else(|| first.next())
-    }
 }
 
 /// A map of bindings.
@@ -81,7 +65,7 @@ pub fn entrances_of<'a>(
             continue;
         };
         let own = Owner { service, family, group: names::group(family, group.id, &service.group) };
-        let places = || service.virtuals.iter().flat_map(|at| places(layout, view, at, family));
+        let places = || service.virtuals.iter().flat_map(|at| places(view, at, family));
         match service.persistence.mode {
             PersistenceMode::Tcp | PersistenceMode::Ip => all.push(own.entrance(None, None)),
             PersistenceMode::Sticky | PersistenceMode::Vpn => {
@@ -98,12 +82,13 @@ pub fn entrances_of<'a>(
     all
 }
 
-/// The addresses of a family that a virtual address is now, told apart; one where there is none, for
-/// that which comes.
-fn places<'a>(layout: &Layout, view: &View, at: &'a Virtual, family: Family) -> Vec<Place<'a>> {
-    let of_uplink = |at: &Virtual| matches!(at, Virtual::Uplink(_));
-    let addresses = addresses_of(layout, view, at).filter(|a| Family::of(*a) == family);
-    let further = addresses.filter(|_| of_uplink(at)).skip(1).map(Some);
+/// A virtual address, once for each address that bindings tell apart.
+fn places<'a>(view: &View, at: &'a Virtual, family: Family) -> Vec<Place<'a>> {
+    let further = match at {
+        Virtual::Uplink(name) => view.uplinks.get(name).and_then(|facts| facts.places.get(&family)),
+        Virtual::Address { .. } => None,
+    };
+    let further = further.into_iter().flat_map(|places| &places.further).copied().map(Some);
     std::iter::once(None).chain(further).map(|further| Place { at, further }).collect()
 }
 

@@ -7,6 +7,7 @@
 
 mod directory;
 mod entrance;
+mod places;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -21,8 +22,9 @@ use crate::model::{
 use super::view::Layout;
 
 pub use directory::{Directory, uplink_of, virtual_addresses};
-pub use entrance::{Bound, Entrance, Keyed, Place, claimed, entrances, entrances_of};
+pub use entrance::{Bound, Entrance, Keyed, claimed, entrances, entrances_of};
 pub(super) use entrance::{ESP, udp_seconds};
+pub use places::{Place, Places};
 pub use select::{Dealt as DealtBy, ServerChoice, choose, keeps};
 pub use uses::{Uses, takes_datagrams};
 

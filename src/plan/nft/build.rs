@@ -213,6 +213,11 @@ pub mod names {
         format!("bind{}-{mode}.{owner}{}", family.digit(), place(Some(at), ports))
     }
 
+    /// Device and address → whether it is the uplink's own, or a further one.
+    pub fn places(family: Family) -> String {
+        format!("places{}", family.digit())
+    }
+
     /// New sessions of servers that clients are bound to by `vpn`.
     pub fn calls_back(family: Family) -> String {
         format!("calls-back{}", family.digit())
@@ -227,6 +232,12 @@ pub mod names {
     /// Device and server → the address that such a session comes from.
     pub fn calling_source(family: Family) -> String {
         format!("calling{}", family.digit())
+    }
+
+    /// Translates to the virtual address at which this map binds clients.
+    pub fn calls_from_by(family: Family, map: &str) -> String {
+        let of = map.split_once('-').map_or(map, |(_, of)| of);
+        format!("calls-from{}-{of}", family.digit())
     }
 
     /// Finds that address where a device has several that the server answers at.
@@ -342,6 +353,11 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
+    /// Whether there is none yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chain.rules.is_empty()
+    }
+
     /// Appends a rule, if there is one.
     pub(super) fn rules(&mut self, text: Option<String>, origin: &str) -> &mut Self {
         if let Some(text) = text {
@@ -381,7 +397,7 @@ pub(super) fn verdicts_of(key: &[FieldType]) -> SetShape {
 }
 
 /// A mark as an element's bytes.
-pub(super) fn mark_bytes(mark: u32) -> Bytes {
+pub(in crate::plan) fn mark_bytes(mark: u32) -> Bytes {
     Bytes::from_slice(&mark.to_ne_bytes())
 }
 

@@ -13,6 +13,7 @@ mod fast;
 mod filter;
 mod matching;
 mod nat;
+mod places;
 mod policies;
 mod prerouting;
 mod servers;
@@ -27,9 +28,12 @@ use super::view::{Layout, View};
 
 pub(super) use bindings::{BindingKey, key_of};
 pub use bindings::{address_hash, binding_shape};
+pub(super) use build::mark_bytes;
 pub use build::names;
 pub(super) use elements::address_bytes;
 pub use elements::{detour_key, detour_shape};
+#[cfg(test)]
+pub(super) use places::places_shape;
 pub(super) use policies::SOURCE_SEED;
 pub(super) use servers::steer;
 #[cfg(test)]
@@ -55,6 +59,7 @@ pub(super) fn build_table(layout: &Layout, view: &View, seen: &Snapshot) -> NftT
     if let Some(flowtable) = flowtable {
         fast::add(&mut table, layout, flowtable);
     }
+    places::add_sets(&mut table, layout, view);
     services::add_chains(&mut table, layout, view, seen);
     vpn::add_chains(&mut table, layout, view);
     table.finish()

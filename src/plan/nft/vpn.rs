@@ -95,6 +95,8 @@ struct Source<'a> {
     address: IpAddr,
     /// Whether the client is bound to the server there.
     rule: String,
+    /// Translates.
+    chain: String,
     service: &'a Service,
 }
 
@@ -115,19 +117,31 @@ fn add_sources(
         let Some(bound) = &entrance.bound else { continue };
         for (mark, server) in servers(layout, entrance) {
             let rule = format!("{} meta mark {mark:#x}", whose(family, bound));
-            let source = Source { address, rule, service: entrance.service };
+            let chain = names::calls_from_by(family, &bound.map);
+            let source = Source { address, rule, chain, service: entrance.service };
             sources.entry((uplink.interface.clone(), server)).or_default().push(source);
         }
     }
-    let mut rules = table.chain(names::calls_from(family));
+    // The look-up is made in the packet mark, which gets the uplink's back.
+    let again = format!("meta mark set ct mark & {}", layout.site.marks.uplink);
     let word = word(family);
-    for ((device, server), several) in sources.iter().filter(|(_, all)| all.len() > 1) {
-        for Source { address, rule, service } in several {
-            let from = format!("oifname \"{device}\" {word} saddr {server}");
-            let rule = format!("{from} {rule} snat {word} to {address}");
-            rules.rule(rule, &format!("services.{}", service.name));
+    let several = || sources.iter().filter(|(_, all)| all.len() > 1);
+    for Source { address, chain, service, .. } in several().flat_map(|(_, all)| all) {
+        let origin = format!("services.{}", service.name);
+        let mut rules = table.chain(chain);
+        if rules.is_empty() {
+            rules.rule(&again, &origin).rule(format!("snat {word} to {address}"), &origin);
         }
     }
+    let mut rules = table.chain(names::calls_from(family));
+    for ((device, server), all) in several() {
+        for Source { rule, chain, service, .. } in all {
+            let from = format!("oifname \"{device}\" {word} saddr {server}");
+            rules
+                .rule(format!("{from} {rule} goto {chain}"), &format!("services.{}", service.name));
+        }
+    }
+    rules.rules(several().next().map(|_| again), "services");
     let map = names::calling_source(family);
     rules.rule(format!("snat {word} to oifname . {word} saddr map @{map}"), "services");
     let first = sources.into_iter().filter_map(|((device, server), all)| {
