@@ -9,7 +9,9 @@ use super::state::StateDir;
 use crate::clock;
 use crate::kernel::{Kernel, KernelError, Linux};
 use crate::kstate::{KernelState, NftOp, NftTable, Snapshot, Step};
-use crate::plan::{self, ChangeSet, Layout, Mender, Scope, Standings, View};
+use crate::plan::{
+    self, ChangeSet, FormerPlaces, Layout, Mender, Scope, Standings, View, former_places,
+};
 
 /// How often a round looks and changes before it gives up: somebody else may be working too.
 const PASSES: usize = 3;
@@ -101,6 +103,13 @@ impl Round {
         (report, in_force)
     }
 
+    /// What addresses were: as the kernel's table has it, which may be further than what is in force
+    /// when something was refused; where that is gone, as ours has it.
+    fn former_places(&self, seen: &Snapshot) -> FormerPlaces {
+        let in_force = self.in_force.as_ref().and_then(|in_force| in_force.0.nft.as_deref());
+        former_places(&self.layout, seen.ours.nft.as_deref().into_iter().chain(in_force))
+    }
+
     fn passes(
         &self,
         kernel: &mut Linux,
@@ -111,6 +120,8 @@ impl Round {
         let mut passes = 0;
         let mut answered = None;
         let mut wished: Option<KernelState> = None;
+        // What addresses are is as it was before, also when they change between two passes.
+        let mut former = None;
         // Links, addresses and answers may go on changing meanwhile: a pass that met another world
         // than the one before is not counted.
         for pass in 0..=LIMIT {
@@ -125,6 +136,7 @@ impl Round {
             if let Some(in_force) = &self.in_force {
                 share(&mut seen.ours.nft, &in_force.0.nft);
             }
+            let former = former.get_or_insert_with(|| self.former_places(&seen));
             if pass == 0 {
                 report.drift = self.drift(&seen);
             }
@@ -141,12 +153,8 @@ impl Round {
             let (desired, changes) = match reached {
                 Some(desired) => (desired, ChangeSet::default()),
                 None => {
-                    let (view, mut desired) = decide(
-                        &self.layout,
-                        &seen,
-                        self.in_force.as_deref(),
-                        &self.standings.get(),
-                    );
+                    let (view, mut desired) =
+                        decide(&self.layout, &seen, former, &self.standings.get());
                     share(&mut desired.nft, &seen.ours.nft);
                     let changes = plan::diff(&desired, &seen.ours, Scope::All);
                     report.view = Some(view);
@@ -237,11 +245,10 @@ fn share(table: &mut Option<Arc<NftTable>>, other: &Option<Arc<NftTable>>) {
 pub(super) fn decide(
     layout: &Layout,
     seen: &Snapshot,
-    in_force: Option<&(KernelState, Snapshot)>,
+    former: &FormerPlaces,
     standings: &Arc<Standings>,
 ) -> (View, KernelState) {
-    let ours = in_force.map_or(&seen.ours, |(in_force, _)| in_force);
-    let view = plan::assess_after(layout, seen, ours.nft.as_deref(), standings);
+    let view = plan::assess_after(former, layout, seen, standings);
     let desired = plan::build(layout, &view, seen);
     (view, desired)
 }
@@ -317,7 +324,7 @@ mod tests {
     use super::{Live, Round, decide};
     use crate::kstate::{Address, Link, OwnAddress, Snapshot};
     use crate::model::{Family, IfName};
-    use crate::plan::{Layout, Remembered, Standings};
+    use crate::plan::{FormerPlaces, Layout, Remembered, Standings, View};
     use crate::profile;
 
     const SERVED: &str = "
@@ -358,7 +365,8 @@ services:
         seen.facts.links.insert(wan0(), link(true));
         let nets = ["192.0.2.2/24", "2001:db8::2/64"].map(address);
         seen.facts.addresses.extend(nets);
-        let (_, desired) = decide(&layout, &seen, None, &Arc::<Standings>::default());
+        let (_, desired) =
+            decide(&layout, &seen, &FormerPlaces::new(), &Arc::<Standings>::default());
         seen.ours = desired.clone();
         let in_force = Some(Arc::new((desired, seen.clone())));
         let standings = Live::default();
@@ -391,14 +399,35 @@ services:
     fn addresses_stay_what_they_are_when_the_table_is_gone() {
         let (round, mut seen) = after_a_good_one();
         seen.facts.addresses.insert(address("192.0.2.1/24"));
-        let own = |in_force, seen: &Snapshot| {
-            let (view, _) = decide(&round.layout, seen, in_force, &Arc::default());
+        let own = |round: &Round, seen: &Snapshot| {
+            let former = round.former_places(seen);
+            let (view, _) = decide(&round.layout, seen, &former, &Arc::default());
             view.uplinks.values().next().unwrap().places[&Family::V4].own
         };
+        let new = Round { in_force: None, ..round.clone() };
         let first = "192.0.2.2".parse().ok();
-        assert_eq!(own(None, &seen), first, "as the table that is there has it");
+        assert_eq!(own(&new, &seen), first, "as the table that is there has it");
         seen.ours.nft = None;
-        assert_eq!(own(round.in_force.as_deref(), &seen), first);
-        assert_ne!(own(None, &seen), first, "who does not know takes the lowest");
+        assert_eq!(own(&round, &seen), first);
+        assert_ne!(own(&new, &seen), first, "who does not know takes the lowest");
+    }
+
+    #[test]
+    fn the_kernel_s_table_knows_better_than_what_was_in_force_before_a_refusal() {
+        let (round, mut seen) = after_a_good_one();
+        let other = address("192.0.2.8/24");
+        seen.facts.addresses.retain(|address| address.net.addr().is_ipv6());
+        seen.facts.addresses.insert(other);
+        let own = |seen: &Snapshot| {
+            let former = round.former_places(seen);
+            decide(&round.layout, seen, &former, &Arc::default())
+        };
+        let (view, desired) = own(&seen);
+        let place = |view: &View| view.uplinks.values().next().unwrap().places[&Family::V4].own;
+        assert_eq!(place(&view), "192.0.2.8".parse().ok(), "replaced");
+        // It was put in force, but something else was refused.
+        seen.ours.nft = desired.nft;
+        seen.facts.addresses.insert(address("192.0.2.3/24"));
+        assert_eq!(place(&own(&seen).0), "192.0.2.8".parse().ok());
     }
 }

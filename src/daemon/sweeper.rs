@@ -185,7 +185,10 @@ impl Worker {
         match outcome {
             Ok(0) => {}
             Ok(count) => tracing::info!("{count} bindings were put back"),
-            Err(error) => tracing::warn!("bindings are not put back: {error}"),
+            Err(error) => {
+                tracing::warn!("bindings are not put back: {error}");
+                self.noted = noted;
+            }
         }
     }
 
@@ -216,13 +219,22 @@ fn sweep(
     carried: &mut Carried,
 ) -> Result<(), KernelError> {
     let mut renewals = Renewals::new(layout, view);
+    let (mut there, mut missing) = (false, None);
     for map in renewals.maps_mut() {
         let elements = match kernel.dump_elements(&map.name) {
             // One of an address that has just come, or gone.
-            Err(error) if error.is_missing() => continue,
+            Err(error) if error.is_missing() => {
+                missing = Some(error);
+                continue;
+            }
             elements => elements?,
         };
+        there = true;
         map.fill(elements.into_iter().filter_map(learned));
+    }
+    // All of them: the whole table is gone.
+    if let Some(missing) = missing.filter(|_| !there) {
+        return Err(missing);
     }
     let before = std::mem::take(carried);
     if renewals.is_empty() && !renewals.any_lasts() {
@@ -330,17 +342,22 @@ fn restore(
         }
     }
     let mut restored = 0;
+    let (mut there, mut missing) = (false, None);
     for map in renewals.maps_mut() {
         let Some(mut of) = wanted.remove(&map.name) else { continue };
         match kernel.dump_elements(&map.name) {
-            Err(error) if error.is_missing() => continue,
+            Err(error) if error.is_missing() => {
+                missing = Some(error);
+                continue;
+            }
             there => there?.iter().for_each(|there| drop(of.remove(&there.key))),
         }
+        there = true;
         let elements: Vec<_> = of.into_values().map(|learned| element(map, learned)).collect();
         kernel.learn_elements(&map.name, &elements)?;
         restored += elements.len();
     }
-    Ok(restored)
+    missing.filter(|_| !there).map_or(Ok(restored), Err)
 }
 
 fn live(session: &Session, timeouts: &Timeouts) -> Live {

@@ -45,7 +45,7 @@ pub use routing::{PRIORITIES, TABLES};
 pub use standing::{Admin, Dealt, GroupStanding, ServerStanding, Standing, Standings};
 pub use steer::{Steering, steering_alone};
 pub use sysctls::{interesting_sysctls, is_restored, restoring_order};
-pub use view::{Layout, View, assess, assess_after, offered};
+pub use view::{FormerPlaces, Layout, View, assess, assess_after, former_places, offered};
 
 /// The addresses of services, each on its uplink's device.
 fn build_addresses(layout: &Layout, view: &View) -> BTreeSet<OwnAddress> {

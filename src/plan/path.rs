@@ -24,6 +24,8 @@ pub struct UplinkFacts {
     /// Every global address of the device that others gave it, whatever its state; the one that suits
     /// best as the uplink's own first.
     pub addresses: Vec<IpAddr>,
+    /// Those of them that are neither on their way out, nor for privacy, nor private.
+    pub lasting: BTreeSet<IpAddr>,
     /// How bindings tell them apart.
     pub places: BTreeMap<Family, Places>,
     /// Addresses of services that the router takes there: all but those that the device has anyway,
@@ -95,6 +97,7 @@ pub(super) fn assess_uplink(uplink: &Uplink, own_table: TableId, seen: &Snapshot
         up: link.up,
         carrier: link.carrier,
         addresses: global_addresses(&seen.facts, &uplink.interface),
+        lasting: lasting_addresses(&seen.facts, &uplink.interface),
         ..UplinkFacts::default()
     };
     if !link.up {
@@ -153,6 +156,13 @@ fn global_addresses(facts: &Facts, device: &IfName) -> Vec<IpAddr> {
     // One may be there twice, with networks of two lengths.
     let mut seen = BTreeSet::new();
     all.into_iter().map(|a| a.net.addr()).filter(|address| seen.insert(*address)).collect()
+}
+
+fn lasting_addresses(facts: &Facts, device: &IfName) -> BTreeSet<IpAddr> {
+    // Of IPv4 "temporary" is a secondary one, which lasts as well.
+    let private = |a: &Address| a.temporary && a.net.addr().is_ipv6() || is_local(a);
+    let lasts = |a: &&Address| a.global && &a.device == device && !a.deprecated && !private(a);
+    facts.addresses.iter().filter(lasts).map(|a| a.net.addr()).collect()
 }
 
 /// Not routed in the internet: `fc00::/7`, RFC 1918, RFC 6598, `169.254.0.0/16`.
@@ -279,7 +289,7 @@ fn needs_onlink(facts: &Facts, device: &IfName, gateway: IpAddr) -> bool {
 }
 
 /// The address that new sessions get: settled, global, in the gateway's network if one is, no
-/// privacy or secondary address if there is another, and a globally routed one before a ULA.
+/// privacy or secondary address if there is another, and a globally routed one before a private one.
 fn source_address(
     facts: &Facts,
     device: &IfName,

@@ -178,24 +178,44 @@ impl View {
 
 /// Looks at the kernel, and at how uplinks answer, and decides who takes new sessions.
 pub fn assess(layout: &Layout, seen: &Snapshot, standings: &Arc<Standings>) -> View {
-    assess_after(layout, seen, seen.ours.nft.as_deref(), standings)
+    assess_after(&former_places(layout, seen.ours.nft.as_deref()), layout, seen, standings)
 }
 
-/// The same after a table that may not be there any more: addresses stay what they were in it.
+/// What uplinks' addresses were.
+pub type FormerPlaces = BTreeMap<(UplinkId, Family), Places>;
+
+/// What uplinks' addresses were in the first of these tables that knows of them.
+pub fn former_places<'a>(
+    layout: &Layout,
+    tables: impl IntoIterator<Item = &'a NftTable>,
+) -> FormerPlaces {
+    let mut former = FormerPlaces::new();
+    for table in tables {
+        for key in layout.uplinks().flat_map(|(_, id)| Family::BOTH.map(|family| (id, family))) {
+            if !former.contains_key(&key) {
+                former.extend(Places::read(table, key.0, key.1).map(|places| (key, places)));
+            }
+        }
+    }
+    former
+}
+
+/// The same where addresses were something before.
 pub fn assess_after(
+    former: &FormerPlaces,
     layout: &Layout,
     seen: &Snapshot,
-    former: Option<&NftTable>,
     standings: &Arc<Standings>,
 ) -> View {
     let mut uplinks = assess_uplinks(&layout.site, &layout.tables(), seen);
-    for (uplink, _) in layout.uplinks() {
+    for (uplink, id) in layout.uplinks() {
         let Some(facts) = uplinks.get_mut(&uplink.name) else { continue };
         for family in Family::BOTH {
             let own = |a: &&IpAddr| Family::of(**a) == family && !layout.uses.names(**a);
             let here: Vec<IpAddr> = facts.addresses.iter().filter(own).copied().collect();
-            let read = |table| Places::read(table, &uplink.interface, family);
-            facts.places.insert(family, former.map(read).unwrap_or_default().follow(&here));
+            let places = former.get(&(id, family)).cloned().unwrap_or_default();
+            let places = places.follow(&here, |address| facts.lasting.contains(address));
+            facts.places.insert(family, places);
         }
     }
     let mut view = View { uplinks, standings: standings.clone(), selections: BTreeMap::new() };

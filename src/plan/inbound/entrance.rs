@@ -9,7 +9,7 @@ use crate::model::{Family, Helper, Name, PersistenceMode, PortRange, Protocol, S
 use crate::plan::nft::names;
 use crate::plan::view::{Layout, View};
 
-use super::places::Place;
+use super::places::{Place, Places};
 
 /// A service at one virtual address and port, as far as its persistence tells them apart.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,7 +88,7 @@ fn places<'a>(view: &View, at: &'a Virtual, family: Family) -> Vec<Place<'a>> {
         Virtual::Uplink(name) => view.uplinks.get(name).and_then(|facts| facts.places.get(&family)),
         Virtual::Address { .. } => None,
     };
-    let further = further.into_iter().flat_map(|places| &places.further).copied().map(Some);
+    let further = further.into_iter().flat_map(Places::apart).map(Some);
     std::iter::once(None).chain(further).map(|further| Place { at, further }).collect()
 }
 

@@ -5,7 +5,7 @@ use crate::kstate::{Elements, FieldType, Role, SetShape};
 use crate::model::Family;
 use crate::plan::view::{Layout, View};
 
-/// Device and address → whether it is the uplink's own, or a further one.
+/// Device and address → the uplink, and whether it is its own, or a further one.
 pub(in crate::plan) fn places_shape(family: Family) -> SetShape {
     map_of(&[FieldType::IfName, address_type(family)], FieldType::Mark)
 }
@@ -13,9 +13,9 @@ pub(in crate::plan) fn places_shape(family: Family) -> SetShape {
 pub(super) fn add_sets(table: &mut Builder, layout: &Layout, view: &View) {
     for family in Family::BOTH.into_iter().filter(|_| !layout.site.services.is_empty()) {
         let mut elements = Elements::new();
-        for (uplink, _) in layout.uplinks() {
+        for (uplink, id) in layout.uplinks() {
             let places = view.uplinks.get(&uplink.name).and_then(|facts| facts.places.get(&family));
-            places.into_iter().for_each(|one| one.write(&uplink.interface, &mut elements));
+            places.into_iter().for_each(|one| one.write(&uplink.interface, id, &mut elements));
         }
         table.set(names::places(family), Role::Fixed, places_shape(family), "", elements);
     }
