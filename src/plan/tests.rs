@@ -387,3 +387,20 @@ fn an_uplink_s_first_address_is_settled_lasting_and_global() {
     let four: Vec<IpAddr> = facts.addresses.iter().copied().filter(IpAddr::is_ipv4).collect();
     assert_eq!(four, ["192.0.2.2", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap()));
 }
+
+#[test]
+fn a_public_source_goes_before_a_private_one() {
+    let text = "version: 1\nsite: s\nuplinks:\n  dsl: { interface: ppp0, gateway: none }\n";
+    let site = profile::load_bytes(text.as_bytes()).site.unwrap();
+    let layout = Layout::new(site, &Remembered::default());
+    let ppp0 = IfName::new("ppp0").unwrap();
+    for private in ["10.0.0.2/32", "100.64.0.2/32", "169.254.0.2/32"] {
+        let mut seen = Snapshot::default();
+        seen.facts.links.insert(ppp0.clone(), Link { point_to_point: true, ..link(2) });
+        let nets = [private, "203.0.113.7/32"].map(|net| address(&ppp0, net.parse().unwrap()));
+        seen.facts.addresses.extend(nets);
+        let view = assess(&layout, &seen, &Arc::default());
+        let way = &view.uplinks.values().next().unwrap().ways[&Family::V4];
+        assert_eq!(way.address, IpAddr::from([203, 0, 113, 7]), "beside {private}");
+    }
+}
