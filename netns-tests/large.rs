@@ -1,5 +1,6 @@
 //! As much of everything as a profile may have: it stands within seconds, routes, and follows.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use homing::lab::Protocol;
@@ -116,15 +117,22 @@ fn sixty_uplinks(family: Family) {
     text += "  - { name: all, match: { ports: [8080] } }\n";
     text += "  - { name: default, uplinks: [[fiber, cable, lte]], balance: round-robin }\n";
     start(&mut site, &text);
-    let status = site.status();
+    let status = site.wait_status("all uplinks answer", |status| {
+        status["uplinks"].as_object().unwrap().values().all(|uplink| uplink["health"] == "up")
+    });
     let usable = status["uplinks"].as_object().unwrap().values().filter(|u| u["usable"] == true);
     assert_eq!(usable.count(), ALL, "{status:#}");
     let shares = status["policies"]["all"]["members"].as_object().unwrap();
     assert_eq!(shares.len(), ALL);
     assert!(shares.values().all(|m| m["share"].as_f64() > Some(0.0)), "{shares:?}");
-    let mut sessions = site.open_many(Protocol::Tcp, 0..30);
-    let shares = site.shares(&sessions);
-    assert!(["fiber", "cable", "lte"].iter().all(|name| shares[*name] > 20.0), "{shares:?}");
+    // The status knows it a moment before the kernel does.
+    let mut sessions = Vec::new();
+    let shares = || {
+        sessions = site.open_many(Protocol::Tcp, 0..30);
+        site.shares(&sessions)
+    };
+    let spread = |shares: &BTreeMap<String, f64>| shares.values().all(|share| *share > 20.0);
+    until(PATIENCE, shares, spread).unwrap_or_else(|last| panic!("{last:?}"));
     site.assert_settled();
     fails_over(&site, "fiber");
     // All but the three go at once.
