@@ -48,6 +48,8 @@ if [ -z "$short" ]; then
         matching::v4::by_ports
         persistence::v4::a_binding_does_not_end_under_a_live_session
         persistence::v6::a_binding_ends_when_it_was_idle_for_its_timeout
+        places::v4::a_vpn_server_calls_back_from_the_address_that_its_client_knows
+        places::v6::an_address_comes_and_goes_and_others_clients_stay
         services::v4::a_drained_server_keeps_whom_it_has_and_a_disabled_one_does_not
         services::v4::a_server_that_dies_loses_its_sessions_and_nobody_else_s
         services::v4::connections_are_limited_exactly
