@@ -130,6 +130,9 @@ fn a_second_terminal_breaks_and_mends_an_uplink() {
     let mut demo = Demo::start("second", &["--no-table"]);
     assert!(demo.output(&["exec", "lan", "--", "ip", "route"]).contains("10.1.0.1"));
     assert!(demo.output(&["exec", "fiber", "--", "ip", "-br", "link"]).contains("cust"));
+    // homing finds the lab's process.
+    let services = demo.output(&["exec", "router", "--", homing(), "services"]);
+    assert!(services.contains("shop"), "{services}");
     let profile = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/lab.yaml");
     let doctor = ["exec", "router", "--", homing(), "doctor", profile];
     let doctor = demo.output(&doctor);

@@ -17,6 +17,7 @@ pub struct Arguments {
 pub(super) struct Runtime {
     /// Where the running process keeps its socket
     #[arg(long, default_value = "/run/homing", value_name = "DIR")]
+    #[arg(env = "HOMING_RUNTIME_DIR", hide_env_values = true)]
     pub(super) runtime_dir: PathBuf,
 }
 

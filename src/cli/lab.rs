@@ -1,7 +1,7 @@
 //! `homing lab`: a whole site in network namespaces, to look at and to break.
 
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -79,7 +79,8 @@ fn execute(lab: Lab) -> anyhow::Result<ExitCode> {
         Some(Action::Fail { broken, how }) => demo::fail(name, &broken, how)?,
         Some(Action::Heal { broken }) => demo::heal(name, &broken)?,
         Some(Action::Exec { place, command }) => {
-            return enter(&demo::place(name, &place)?, &command);
+            let runtime_dir = demo::Register::find(name)?.runtime_dir().to_owned();
+            return enter(&demo::place(name, &place)?, &command, &runtime_dir);
         }
         Some(Action::Status) => return status(name),
     }
@@ -87,10 +88,16 @@ fn execute(lab: Lab) -> anyhow::Result<ExitCode> {
 }
 
 /// Becomes the command.
-fn enter(place: &lab::Namespace, command: &[String]) -> anyhow::Result<ExitCode> {
+/// There `homing` finds the lab's process.
+fn enter(
+    place: &lab::Namespace,
+    command: &[String],
+    runtime_dir: &Path,
+) -> anyhow::Result<ExitCode> {
     let (program, args) = command.split_first().context("no command")?;
     place.join()?;
-    let error = Command::new(program).args(args).exec();
+    let mut command = Command::new(program);
+    let error = command.args(args).env("HOMING_RUNTIME_DIR", runtime_dir).exec();
     Err(error).with_context(|| format!("cannot run {program}"))
 }
 
