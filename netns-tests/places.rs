@@ -25,6 +25,11 @@ both!(
 
 const CALLERS: Range<usize> = 0..12;
 
+/// Servers that take turns then give other answers.
+fn another_order() -> impl Iterator<Item = usize> {
+    CALLERS.step_by(2).chain(CALLERS.skip(1).step_by(2))
+}
+
 /// More addresses of fiber, higher than that which it has.
 fn more(family: Family) -> [&'static str; 2] {
     match family {
@@ -88,9 +93,7 @@ fn clients_are_bound_at_each_address_of_an_uplink(family: Family) {
         );
         let first = scene.servers_of(CALLERS, Tcp, "fiber", 443);
         assert_eq!(distinct(&first), 3, "{first:?}");
-        let order = CALLERS.step_by(2).chain(CALLERS.skip(1).step_by(2));
-        let order: Vec<usize> = order.collect();
-        scene.servers_of(order, Tcp, there, 443);
+        scene.servers_of(another_order(), Tcp, there, 443);
         let second = scene.servers_of(CALLERS, Udp, there, 443);
         assert_eq!(distinct(&second), 3, "{second:?}");
         assert_ne!(first, second, "mode {mode}: the addresses have one key");
@@ -118,8 +121,7 @@ fn esp_follows_the_key_exchange_at_its_address(family: Family) {
         CALLERS.map(|client| ears.server_of(&scene, client, at)).collect()
     };
     let first = scene.servers_of(CALLERS, Udp, "fiber", 500);
-    let order = CALLERS.step_by(2).chain(CALLERS.skip(1).step_by(2));
-    scene.servers_of(order, Udp, there, 500);
+    scene.servers_of(another_order(), Udp, there, 500);
     let second = scene.servers_of(CALLERS, Udp, there, 4500);
     assert_ne!(first, second, "the addresses have one key");
     assert_eq!(esp("fiber"), first);
@@ -158,8 +160,7 @@ const SHOP: &str =
 /// Clients that are bound to other servers at each of two addresses.
 fn bind_apart(scene: &Scene, places: [&str; 2]) -> [Vec<usize>; 2] {
     let first = scene.servers_of(CALLERS, Tcp, places[0], 443);
-    let order: Vec<usize> = CALLERS.step_by(2).chain(CALLERS.skip(1).step_by(2)).collect();
-    scene.servers_of(order, Tcp, places[1], 443);
+    scene.servers_of(another_order(), Tcp, places[1], 443);
     let second = scene.servers_of(CALLERS, Tcp, places[1], 443);
     assert_ne!(first, second);
     [first, second]
@@ -239,9 +240,8 @@ fn clients_stay_bound_when_their_uplink_is_renumbered(family: Family) {
     };
     scene.site.stage.renumber("fiber", change).unwrap();
     wait_reached(&scene, &scene.site.at("fiber", 0).ip().to_string(), true);
-    let order: Vec<usize> = CALLERS.step_by(2).chain(CALLERS.skip(1).step_by(2)).collect();
-    let servers = scene.servers_of(order.iter().copied(), Tcp, "fiber", 443);
-    let expected: Vec<usize> = order.iter().map(|client| first[*client]).collect();
+    let servers = scene.servers_of(another_order(), Tcp, "fiber", 443);
+    let expected: Vec<usize> = another_order().map(|client| first[client]).collect();
     assert_eq!(servers, expected, "at the new address");
     scene.site.assert_settled();
 }

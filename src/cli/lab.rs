@@ -87,8 +87,7 @@ fn execute(lab: Lab) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Becomes the command.
-/// There `homing` finds the lab's process.
+/// Becomes the command. There `homing` finds the lab's process.
 fn enter(
     place: &lab::Namespace,
     command: &[String],

@@ -213,7 +213,7 @@ pub mod names {
         format!("bind{}-{mode}.{owner}{}", family.digit(), place(Some(at), ports))
     }
 
-    /// Device and address → whether it is the uplink's own, or a further one.
+    /// Device and address → the uplink, and whether it is its own, or a further one.
     pub fn places(family: Family) -> String {
         format!("places{}", family.digit())
     }
@@ -225,8 +225,7 @@ pub mod names {
 
     /// The same, towards the clients that stand in this map.
     pub fn calls_back_by(family: Family, map: &str) -> String {
-        let of = map.split_once('-').map_or(map, |(_, of)| of);
-        format!("calls-back{}-{of}", family.digit())
+        format!("calls-back{}-{}", family.digit(), bound_at(map))
     }
 
     /// Device and server → the address that such a session comes from.
@@ -236,8 +235,12 @@ pub mod names {
 
     /// Translates to the virtual address at which this map binds clients.
     pub fn calls_from_by(family: Family, map: &str) -> String {
-        let of = map.split_once('-').map_or(map, |(_, of)| of);
-        format!("calls-from{}-{of}", family.digit())
+        format!("calls-from{}-{}", family.digit(), bound_at(map))
+    }
+
+    /// Whose bindings a map has, and at which address.
+    fn bound_at(map: &str) -> &str {
+        map.split_once('-').map_or(map, |(_, of)| of)
     }
 
     /// Finds that address where a device has several that the server answers at.
